@@ -1,0 +1,360 @@
+//! The chat template that ships with the model, rendered as transformers' `apply_chat_template` renders it.
+
+use std::error::Error as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minijinja::{Environment, Value};
+
+use crate::jinja::{self, Raised, TEMPLATE};
+use crate::message::{Content, ContentPart, Conversation, Message, Role};
+use crate::probe::{self, Capabilities};
+use crate::template_values::{ArgumentsAs, message_value, tool_value};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    #[error("the chat template is not valid Jinja")]
+    Syntax { source: minijinja::Error },
+    #[error("the chat template does not render a plain exchange between user and assistant")]
+    Plain { source: Option<Box<TemplateError>> },
+    #[error("the chat template refuses this conversation: `{message}`")]
+    Raised { message: String },
+    #[error("the chat template fails on this conversation")]
+    Render { source: minijinja::Error },
+    #[error("a conversation without messages cannot be rendered")]
+    Empty,
+    #[error("message {message}: the chat template does not render {feature}")]
+    Unsupported { feature: &'static str, message: usize },
+    #[error("the chat template does not render `tools`")]
+    UnsupportedTools,
+    #[error("message {message}: the chat template drops the text of this `{role}` message")]
+    Dropped { message: usize, role: Role },
+    #[error("message {message}: `arguments` of tool call {call} are not JSON")]
+    Arguments { message: usize, call: usize, source: serde_json::Error },
+}
+
+/// A model's Jinja template, compiled once, and what it can carry.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    source: String,
+    environment: Environment<'static>,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    capabilities: Capabilities,
+    arguments_as: ArgumentsAs,
+}
+
+impl ChatTemplate {
+    /// Compiles `source` and probes what it renders. A template that fails on a user's line and its answer is refused.
+    pub fn new(
+        source: String,
+        bos_token: Option<String>,
+        eos_token: Option<String>,
+    ) -> Result<ChatTemplate, TemplateError> {
+        let environment =
+            jinja::environment(&source, seconds_since_1970).map_err(|source| TemplateError::Syntax { source })?;
+        let mut template = ChatTemplate {
+            source,
+            environment,
+            bos_token,
+            eos_token,
+            capabilities: Capabilities::none(),
+            arguments_as: ArgumentsAs::Object,
+        };
+        probe::probe(&mut template)?;
+        Ok(template)
+    }
+
+    /// The same template with `strftime_now` fixed at a time, in seconds since 1970 (UTC).
+    pub fn with_clock(mut self, seconds: i64) -> ChatTemplate {
+        jinja::set_clock(&mut self.environment, move || seconds);
+        self
+    }
+
+    /// The Jinja text as it came with the model.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The text of a conversation, special tokens written out.
+    ///
+    /// Whatever [`check`](ChatTemplate::check) refuses is refused here.
+    pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, TemplateError> {
+        self.check(conversation)?;
+        let inputs = self.inputs(conversation, &str::to_owned)?;
+        self.render_inputs(&inputs.messages, &inputs.tools, add_generation_prompt)
+    }
+
+    /// Refuses, by name, what this template would drop or cannot render: roles, tools, tool calls, absent content, images,
+    /// refusals, names, and any message whose text does not reach the rendering.
+    pub fn check(&self, conversation: &Conversation) -> Result<(), TemplateError> {
+        if conversation.messages.is_empty() {
+            return Err(TemplateError::Empty);
+        }
+        if conversation.tools.as_ref().is_some_and(|tools| !tools.is_empty()) && !self.capabilities.tools {
+            return Err(TemplateError::UnsupportedTools);
+        }
+        for (index, message) in conversation.messages.iter().enumerate() {
+            if let Some(feature) = self.unsupported(message) {
+                return Err(TemplateError::Unsupported { feature, message: index });
+            }
+        }
+        self.check_nothing_dropped(conversation)
+    }
+
+    fn unsupported(&self, message: &Message) -> Option<&'static str> {
+        let can = &self.capabilities;
+        match message.role {
+            Role::System if !can.system => return Some("the role `system`"),
+            Role::Developer if !can.developer => return Some("the role `developer`"),
+            Role::Tool if !can.tool => return Some("the role `tool`"),
+            Role::Function if !can.function => return Some("the role `function`"),
+            _ => {}
+        }
+        if message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) && !can.tool_calls {
+            return Some("`tool_calls`");
+        }
+        if message.refusal.is_some() && !can.refusal {
+            return Some("`refusal`");
+        }
+        // The name of a tool's or function's result repeats the call it answers.
+        if message.name.is_some() && !can.name && !matches!(message.role, Role::Tool | Role::Function) {
+            return Some("`name`");
+        }
+        match &message.content {
+            None if !can.null_content && message.refusal.is_none() => Some("a message without `content`"),
+            None | Some(Content::Text(_)) => None,
+            Some(Content::Parts(parts)) => parts.iter().find_map(|part| match part {
+                ContentPart::Text { .. } => None,
+                ContentPart::ImageUrl { .. } => Some("images (content parts of type `image_url`)"),
+                ContentPart::Refusal { .. } => Some("content parts of type `refusal`"),
+            }),
+        }
+    }
+
+    /// Renders the same roles with a word of our own for every text, and looks for each word.
+    fn check_nothing_dropped(&self, conversation: &Conversation) -> Result<(), TemplateError> {
+        let words: Vec<Option<String>> = conversation
+            .messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| (!message.text().trim().is_empty()).then(|| format!("afina{index}probe")))
+            .collect();
+        let messages = conversation.messages.iter().zip(&words).map(|(message, word)| Message {
+            role: message.role,
+            content: word.clone().map(Content::Text).or_else(|| message.content.clone()),
+            name: message.name.clone(),
+            refusal: message.refusal.clone(),
+            tool_calls: message.tool_calls.clone(),
+            tool_call_id: message.tool_call_id.clone(),
+            weight: None,
+        });
+        let probe =
+            Conversation { messages: messages.collect(), tools: conversation.tools.clone(), parallel_tool_calls: None };
+        let inputs = self.inputs(&probe, &str::to_owned)?;
+        let text = self.render_inputs(&inputs.messages, &inputs.tools, false)?;
+        for (message, word) in words.iter().enumerate() {
+            if word.as_ref().is_some_and(|word| !text.contains(word)) {
+                return Err(TemplateError::Dropped { message, role: conversation.messages[message].role });
+            }
+        }
+        Ok(())
+    }
+
+    /// The values that the template sees, with `map` applied to every text that a user can choose.
+    pub(crate) fn inputs(
+        &self,
+        conversation: &Conversation,
+        map: &dyn Fn(&str) -> String,
+    ) -> Result<Inputs, TemplateError> {
+        let mut messages = Vec::with_capacity(conversation.messages.len());
+        for (index, message) in conversation.messages.iter().enumerate() {
+            let value = message_value(message, self.capabilities.parts, self.arguments_as, map)
+                .map_err(|(call, source)| TemplateError::Arguments { message: index, call, source })?;
+            messages.push(value);
+        }
+        let tools = match conversation.tools.as_deref() {
+            None | Some([]) => Value::from(()),
+            Some(tools) => tools.iter().map(|tool| tool_value(tool, map)).collect(),
+        };
+        Ok(Inputs { messages, tools })
+    }
+
+    pub(crate) fn render_inputs(
+        &self,
+        messages: &[Value],
+        tools: &Value,
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        let mut context = vec![
+            ("messages", Value::from(messages.to_vec())),
+            ("tools", tools.clone()),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+        ];
+        context.extend(self.bos_token.as_deref().map(|token| ("bos_token", Value::from(token))));
+        context.extend(self.eos_token.as_deref().map(|token| ("eos_token", Value::from(token))));
+        self.environment
+            .get_template(TEMPLATE)
+            .and_then(|template| template.render(Value::from_pairs(context)))
+            .map_err(render_error)
+    }
+
+    pub(crate) fn set_capabilities(&mut self, capabilities: Capabilities) {
+        self.capabilities = capabilities;
+    }
+
+    pub(crate) fn set_arguments_as(&mut self, arguments_as: ArgumentsAs) {
+        self.arguments_as = arguments_as;
+    }
+}
+
+/// What a template is rendered with: one value a message, and the tools or none.
+pub(crate) struct Inputs {
+    pub(crate) messages: Vec<Value>,
+    pub(crate) tools: Value,
+}
+
+fn render_error(source: minijinja::Error) -> TemplateError {
+    let mut cause = source.source();
+    while let Some(error) = cause {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return TemplateError::Raised { message: message.clone() };
+        }
+        cause = error.source();
+    }
+    TemplateError::Render { source }
+}
+
+fn seconds_since_1970() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{FunctionCall, ImageUrl, ToolCall};
+    use expect_test::{Expect, expect};
+
+    const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }};{% elif m.role == 'assistant' %}A:{{ m.content }};{% endif %}{% endfor %}";
+
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate::new(source.to_owned(), Some("<s>".into()), Some("</s>".into())).unwrap()
+    }
+
+    fn check(source: &str, messages: Vec<Message>, expect: Expect) {
+        let text = match template(source).render(&Conversation::new(messages), true) {
+            Ok(text) => text,
+            Err(error) => format!("error: {error}"),
+        };
+        expect.assert_eq(&text);
+    }
+
+    fn user(text: &str) -> Message {
+        Message::new(Role::User, text)
+    }
+
+    #[test]
+    fn conversation_is_rendered_with_the_prompt_for_the_answer() {
+        check(CHATML, vec![user("hola")], expect!["<|im_start|>user\nhola<|im_end|>\n<|im_start|>assistant\n"]);
+    }
+
+    #[test]
+    fn text_parts_reach_a_template_that_knows_only_strings() {
+        let mut message = user("");
+        let part = |text: &str| ContentPart::Text { text: text.into() };
+        message.content = Some(Content::Parts(vec![part("a "), part("b")]));
+        check(NO_SYSTEM, vec![message], expect!["U:a b;"]);
+    }
+
+    #[test]
+    fn what_the_template_drops_is_refused_by_name() {
+        check(
+            NO_SYSTEM,
+            vec![Message::new(Role::System, "s"), user("u")],
+            expect!["error: message 0: the chat template does not render the role `system`"],
+        );
+        check(
+            NO_SYSTEM,
+            vec![user("u"), Message::new(Role::Tool, "4")],
+            expect!["error: message 1: the chat template does not render the role `tool`"],
+        );
+        let named = Message { name: Some("ana".into()), ..user("u") };
+        check(CHATML, vec![named], expect!["error: message 0: the chat template does not render `name`"]);
+        let refusal = Message { content: None, refusal: Some("no".into()), ..Message::new(Role::Assistant, "") };
+        check(
+            CHATML,
+            vec![user("u"), refusal],
+            expect!["error: message 1: the chat template does not render `refusal`"],
+        );
+        let image = ContentPart::ImageUrl { image_url: ImageUrl { url: "data:,".into(), detail: None } };
+        let image = Message { content: Some(Content::Parts(vec![image])), ..user("") };
+        check(
+            CHATML,
+            vec![image],
+            expect!["error: message 0: the chat template does not render images (content parts of type `image_url`)"],
+        );
+        check(CHATML, vec![], expect!["error: a conversation without messages cannot be rendered"]);
+    }
+
+    #[test]
+    fn tool_calls_and_absent_content_are_refused_where_they_would_be_lost() {
+        let function = FunctionCall { name: "f".into(), arguments: "{}".into() };
+        let call = ToolCall { id: "c".into(), kind: "function".into(), function };
+        let with_call = Message { tool_calls: Some(vec![call]), ..Message::new(Role::Assistant, "x") };
+        check(
+            CHATML,
+            vec![user("u"), with_call],
+            expect!["error: message 1: the chat template does not render `tool_calls`"],
+        );
+        let without = Message { content: None, ..Message::new(Role::Assistant, "") };
+        check(
+            CHATML,
+            vec![user("u"), without],
+            expect!["error: message 1: the chat template does not render a message without `content`"],
+        );
+    }
+
+    #[test]
+    fn message_dropped_only_in_this_place_is_refused() {
+        let first_system = "{% for m in messages %}{% if m.role != 'system' or loop.first %}{{ m.role }}:{{ m.content }};{% endif %}{% endfor %}";
+        let system = Message::new(Role::System, "s");
+        check(first_system, vec![system.clone(), user("u")], expect!["system:s;user:u;"]);
+        check(
+            first_system,
+            vec![user("u"), system, user("v")],
+            expect!["error: message 1: the chat template drops the text of this `system` message"],
+        );
+    }
+
+    #[test]
+    fn exception_of_the_template_is_told() {
+        let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{{ m.content }}{% endfor %}";
+        let template = template(source);
+        assert!(!template.capabilities().system);
+        let conversation = Conversation::new(vec![Message::new(Role::System, "s")]);
+        let inputs = template.inputs(&conversation, &str::to_owned).unwrap();
+        let error = template.render_inputs(&inputs.messages, &inputs.tools, false).unwrap_err();
+        expect!["the chat template refuses this conversation: `System role not supported`"]
+            .assert_eq(&error.to_string());
+    }
+
+    #[test]
+    fn template_that_fails_on_plain_rows_is_refused() {
+        let new = |source: &str| ChatTemplate::new(source.to_owned(), None, None).unwrap_err();
+        assert!(matches!(new("{% for m in messages %}"), TemplateError::Syntax { .. }));
+        assert!(matches!(new("{{ messages[0].content.missing() }}"), TemplateError::Plain { source: Some(_) }));
+        assert!(matches!(new("{{ messages[0].content }}"), TemplateError::Plain { source: None }));
+    }
+
+    #[test]
+    fn clock_can_be_fixed() {
+        let source = "{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}";
+        let template = template(source).with_clock(0);
+        assert_eq!(template.render(&Conversation::new(vec![user("!")]), false).unwrap(), "1970!");
+    }
+}

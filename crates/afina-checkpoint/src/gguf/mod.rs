@@ -1,0 +1,34 @@
+//! GGUF, the file of llama.cpp: read and written, and both ways between it and a Hugging Face folder.
+
+mod permute;
+mod pre_tokenizers;
+mod reader;
+mod rope_freqs;
+mod to_hf;
+mod tokenizer_from_hf;
+mod tokenizer_to_hf;
+mod types;
+mod vocabulary;
+mod writer;
+
+#[cfg(test)]
+mod golden;
+
+pub(crate) use permute::permute;
+pub use reader::{GgufError, GgufFile, GgufTensor};
+pub(crate) use rope_freqs::ROPE_FREQS;
+pub(crate) use to_hf::file_type;
+pub use to_hf::{ToHfError, config_from_gguf, gguf_to_hf};
+pub use tokenizer_from_hf::vocabulary_from_hf;
+pub use types::{GgmlType, Value};
+pub use vocabulary::{TokenType, TokenizerModel, Vocabulary, VocabularyError};
+pub use writer::{GgufWriteError, write_gguf};
+
+/// tokenizer.json and tokenizer_config.json of a vocabulary, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn tokenizer_files(
+    vocabulary: &Vocabulary,
+) -> Result<(serde_json::Value, serde_json::Value), VocabularyError> {
+    let tokenizer = tokenizer_to_hf::tokenizer_json(vocabulary)?;
+    Ok((tokenizer, tokenizer_to_hf::tokenizer_config_json(vocabulary, 128)))
+}

@@ -1,0 +1,327 @@
+//! A Hugging Face model folder: config.json, weights in one safetensors file or in shards, tokenizer files, manifest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::{ConfigError, LlamaConfig};
+use crate::hash::{sha256_file, sha256_hex};
+use crate::manifest::{Manifest, ManifestError};
+use crate::names::expected_tensors;
+use crate::safetensors::{ReadError, SafetensorsFile};
+use crate::tensor::{RawTensor, TensorInfo};
+
+/// The weights of a folder that has one file of them.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The list of shards of a folder that has several.
+pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+
+/// Why a folder is not a model this project can use.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelDirError {
+    #[error("`{}` is not a model folder: it has no `{missing}`", path.display())]
+    NotModel { path: PathBuf, missing: &'static str },
+    #[error("failed to read `{}`", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("`{}` is not valid JSON", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("`{}` does not describe a usable model", path.display())]
+    Config { path: PathBuf, source: ConfigError },
+    #[error(
+        "`{}` has only pickled weights (`{file}`), which can run code when opened; convert them with \
+         `AutoModelForCausalLM.from_pretrained(...).save_pretrained(..., safe_serialization=True)`", path.display()
+    )]
+    Pickle { path: PathBuf, file: String },
+    #[error("failed to open the weights")]
+    Weights(#[from] ReadError),
+    #[error("`{}` names the shard `{shard}`, which is not a plain file name", path.display())]
+    Shard { path: PathBuf, shard: String },
+    #[error("tensor `{name}` is in no weights file of `{}`", path.display())]
+    MissingTensor { path: PathBuf, name: String },
+    #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
+    Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error("tensor `{name}` is not one of a Llama model of {layers} layers")]
+    ForeignTensor { name: String, layers: usize },
+    #[error("failed to read the manifest")]
+    Manifest(#[from] ManifestError),
+}
+
+/// An open model folder whose config and tensor shapes go together.
+#[derive(Debug)]
+pub struct ModelDir {
+    pub path: PathBuf,
+    pub config: LlamaConfig,
+    files: Vec<(String, SafetensorsFile)>,
+    tensors: HashMap<String, usize>,
+    names: Vec<String>,
+}
+
+impl ModelDir {
+    /// Opens a folder: reads config.json and the headers of the weights, and checks every tensor's shape.
+    pub fn open(path: &Path) -> Result<ModelDir, ModelDirError> {
+        let config_path = path.join("config.json");
+        if !config_path.is_file() {
+            return Err(ModelDirError::NotModel { path: path.into(), missing: "config.json" });
+        }
+        let config = LlamaConfig::from_json(&read_json(&config_path)?)
+            .map_err(|source| ModelDirError::Config { path: config_path, source })?;
+
+        let mut files = Vec::new();
+        for name in weight_files(path)? {
+            let file = SafetensorsFile::open(&path.join(&name))?;
+            files.push((name, file));
+        }
+        let mut tensors = HashMap::new();
+        for (index, (_, file)) in files.iter().enumerate() {
+            tensors.extend(file.names().iter().map(|name| (name.clone(), index)));
+        }
+        let mut model = ModelDir { path: path.into(), config, files, tensors, names: Vec::new() };
+        model.check_tensors()?;
+        Ok(model)
+    }
+
+    fn check_tensors(&mut self) -> Result<(), ModelDirError> {
+        let expected = expected_tensors(&self.config);
+        for (name, shape) in &expected {
+            let info = self
+                .info(name)
+                .ok_or_else(|| ModelDirError::MissingTensor { path: self.path.clone(), name: name.clone() })?;
+            if info.shape != *shape {
+                let (expected, found) = (shape.clone(), info.shape.clone());
+                return Err(ModelDirError::Shape { name: name.clone(), expected, found });
+            }
+        }
+        self.names = expected.into_iter().map(|(name, _)| name).collect();
+        let known: std::collections::HashSet<&String> = self.names.iter().collect();
+        let mut foreign: Vec<&String> =
+            self.tensors.keys().filter(|name| !known.contains(name) && !is_redundant(name)).collect();
+        foreign.sort();
+        match foreign.first() {
+            Some(name) => {
+                Err(ModelDirError::ForeignTensor { name: (*name).clone(), layers: self.config.num_hidden_layers })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The model's tensors, in the order of the forward pass; a tied head is not among them.
+    pub fn tensor_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether the weights hold a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Dtype and shape of a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.files[*self.tensors.get(name)?].1.info(name)
+    }
+
+    /// Reads one tensor.
+    pub fn tensor(&self, name: &str) -> Result<RawTensor, ModelDirError> {
+        let file = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() })?;
+        Ok(self.files[*file].1.read(name)?)
+    }
+
+    /// The names of the weights files in the folder.
+    pub fn weight_files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// SHA-256 of the weights file; of shards, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
+    pub fn weights_sha256(&self) -> Result<String, ModelDirError> {
+        let mut lines = String::new();
+        for (name, _) in &self.files {
+            let path = self.path.join(name);
+            let sha256 = sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?;
+            if self.files.len() == 1 {
+                return Ok(sha256);
+            }
+            lines.push_str(&format!("{sha256}  {name}\n"));
+        }
+        Ok(sha256_hex(lines.as_bytes()))
+    }
+
+    /// The tokens that end an answer: generation_config.json's, else config.json's.
+    pub fn eos_token_ids(&self) -> Vec<u32> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Ids {
+            One(u32),
+            Many(Vec<u32>),
+        }
+        let generation = read_json(&self.path.join("generation_config.json")).ok();
+        match generation.and_then(|config| Ids::deserialize(config.get("eos_token_id")?).ok()) {
+            Some(Ids::One(id)) => vec![id],
+            Some(Ids::Many(ids)) => ids,
+            None => self.config.eos_token_id.clone(),
+        }
+    }
+
+    /// Where the folder came from, if it says so.
+    pub fn origin(&self) -> Result<Option<Manifest>, ModelDirError> {
+        Ok(Manifest::read(&self.path)?)
+    }
+
+    /// Every other plain file of the folder: config, tokenizer, template, licence; not weights, manifest or hidden files.
+    pub fn companion_files(&self) -> Result<Vec<String>, ModelDirError> {
+        let io_error = |source| ModelDirError::Io { path: self.path.clone(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(io_error)? {
+            let entry = entry.map_err(io_error)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let wanted = [".json", ".jinja", ".model", ".txt", ".md"].iter().any(|end| name.ends_with(end))
+                || ["LICENSE", "LICENCE", "NOTICE"].iter().any(|start| name.starts_with(start));
+            let left_out = name == WEIGHTS_INDEX || name == crate::manifest::MANIFEST || name.starts_with('.');
+            if wanted && !left_out && entry.path().is_file() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Tensors that old exporters wrote and nobody needs: they follow from the config, or repeat the embeddings.
+fn is_redundant(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight"
+}
+
+fn weight_files(path: &Path) -> Result<Vec<String>, ModelDirError> {
+    if path.join(WEIGHTS).is_file() {
+        return Ok(vec![WEIGHTS.to_owned()]);
+    }
+    let index_path = path.join(WEIGHTS_INDEX);
+    if index_path.is_file() {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let json = read_json(&index_path)?;
+        let index =
+            Index::deserialize(json).map_err(|source| ModelDirError::Json { path: index_path.clone(), source })?;
+        let mut shards: Vec<String> = index.weight_map.into_values().collect();
+        shards.sort();
+        shards.dedup();
+        if let Some(shard) = shards.iter().find(|shard| !is_plain_name(shard)) {
+            return Err(ModelDirError::Shard { path: index_path, shard: shard.clone() });
+        }
+        return Ok(shards);
+    }
+    let pickled = fs::read_dir(path).ok().and_then(|entries| {
+        entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .find(|name| (name.starts_with("pytorch_model") && name.ends_with(".bin")) || name.ends_with(".pth"))
+    });
+    Err(match pickled {
+        Some(file) => ModelDirError::Pickle { path: path.into(), file },
+        None => ModelDirError::NotModel { path: path.into(), missing: WEIGHTS },
+    })
+}
+
+/// A name that stays inside its folder on every system.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value, ModelDirError> {
+    let bytes = fs::read(path).map_err(|source| ModelDirError::Io { path: path.into(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| ModelDirError::Json { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::atomic::write_file;
+    use crate::testing::tiny_model;
+
+    #[test]
+    fn opens_and_reads_every_tensor() {
+        let dir = tempfile::tempdir().unwrap();
+        tiny_model(dir.path(), true);
+        let model = ModelDir::open(dir.path()).unwrap();
+        assert_eq!(model.tensor_names().len(), 2 + 2 * 9);
+        for name in model.tensor_names() {
+            assert_eq!(model.tensor(name).unwrap().shape, model.info(name).unwrap().shape);
+        }
+        assert!(!model.has("lm_head.weight"));
+        assert_eq!(model.weights_sha256().unwrap(), sha256_file(&dir.path().join(WEIGHTS)).unwrap());
+        assert_eq!(model.eos_token_ids(), [2]);
+        write_file(&dir.path().join("generation_config.json"), br#"{"eos_token_id":[5,6]}"#).unwrap();
+        assert_eq!(model.eos_token_ids(), [5, 6]);
+        assert!(model.origin().unwrap().is_none());
+    }
+
+    #[test]
+    fn shards_give_the_same_tensors_and_stay_inside_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        tiny_model(dir.path(), false);
+        let whole = ModelDir::open(dir.path()).unwrap();
+        let expected: Vec<_> = whole.tensor_names().iter().map(|name| whole.tensor(name).unwrap()).collect();
+        let mut map = serde_json::Map::new();
+        for (index, half) in expected.chunks(expected.len().div_ceil(2)).enumerate() {
+            let shard = format!("model-0000{}-of-00002.safetensors", index + 1);
+            let infos: Vec<_> = half.iter().map(RawTensor::info).collect();
+            map.extend(infos.iter().map(|info| (info.name.clone(), json!(shard))));
+            crate::safetensors::write_safetensors(&dir.path().join(&shard), &infos, &BTreeMap::new(), &mut |name| {
+                Ok(half.iter().find(|tensor| tensor.name == name).unwrap().clone())
+            })
+            .unwrap();
+        }
+        fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
+        let index = dir.path().join(WEIGHTS_INDEX);
+        write_file(&index, json!({"weight_map": map}).to_string().as_bytes()).unwrap();
+        let sharded = ModelDir::open(dir.path()).unwrap();
+        for tensor in &expected {
+            assert_eq!(sharded.tensor(&tensor.name).unwrap(), *tensor);
+        }
+
+        map.insert("lm_head.weight".into(), json!("../elsewhere.safetensors"));
+        write_file(&index, json!({"weight_map": map}).to_string().as_bytes()).unwrap();
+        assert!(matches!(ModelDir::open(dir.path()).unwrap_err(), ModelDirError::Shard { .. }));
+    }
+
+    #[test]
+    fn config_and_weights_of_different_models_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        tiny_model(dir.path(), true);
+        let path = dir.path().join("config.json");
+        let mut config = read_json(&path).unwrap();
+        config["num_key_value_heads"] = json!(4);
+        write_file(&path, config.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            ModelDir::open(dir.path()).unwrap_err().to_string(),
+            "tensor `model.layers.0.self_attn.k_proj.weight`: expected shape [64, 64], found [32, 64]"
+        );
+        config["num_key_value_heads"] = json!(2);
+        config["num_hidden_layers"] = json!(1);
+        write_file(&path, config.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            ModelDir::open(dir.path()).unwrap_err().to_string(),
+            "tensor `model.layers.1.input_layernorm.weight` is not one of a Llama model of 1 layers"
+        );
+    }
+
+    #[test]
+    fn folders_without_usable_weights_say_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = ModelDir::open(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("is not a model folder: it has no `config.json`"), "{error}");
+        tiny_model(dir.path(), true);
+        fs::rename(dir.path().join(WEIGHTS), dir.path().join("pytorch_model.bin")).unwrap();
+        let error = ModelDir::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("only pickled weights (`pytorch_model.bin`)"), "{error}");
+    }
+}

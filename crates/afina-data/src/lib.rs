@@ -1,0 +1,27 @@
+//! JSONL in, validated examples and packed batches out: the lines of a file, the JSON of a line, the rules of a record,
+//! and rows of tokens for the trainer. No tensors and no network here.
+
+mod batch;
+mod diagnostic;
+mod example;
+mod findings;
+pub mod json;
+mod jsonl;
+mod pack;
+mod read;
+mod report;
+mod rules;
+#[cfg(test)]
+mod testing;
+mod tokens;
+mod view;
+
+pub use batch::Batch;
+pub use diagnostic::{Diagnostic, Severity};
+pub use example::Example;
+pub use jsonl::MAX_LINE_BYTES;
+pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
+pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
+pub use report::{TextReport, render_text, verdict};
+pub use rules::{Group, Rule, rules};
+pub use tokens::control_tokens_of;

@@ -1,0 +1,131 @@
+//! Records that span lines: pretty-printed JSON, a raw line break in a string, one array around the whole file.
+
+use std::io;
+
+use super::LookAhead;
+use crate::{
+    json::{Cause, Kind, Parser},
+    jsonl::{Line, MAX_LINE_BYTES},
+};
+
+/// Lines that a raw line break in a string may run over.
+const MAX_STRING_LINES: usize = 1000;
+
+/// What a line is that ends inside a value; with the lines after it that belong to it.
+pub(super) enum Gathered {
+    /// Cut: the next line is another record.
+    Alone,
+    /// The first line of a record (or of what was meant to be one).
+    Record { rest: Vec<(Line, Vec<u8>)> },
+    /// The first line of an array, which may be cut at the end of the file.
+    Array { rest: Vec<(Line, Vec<u8>)>, whole: bool },
+    /// The first line of an array that is longer than the cap.
+    LongArray,
+}
+
+/// Reads on until the value that began in `first` ends. Lines that do not belong to it come again from `lines`.
+pub(super) fn gather(first: &str, array: bool, lines: &mut LookAhead, parser: &mut Parser) -> io::Result<Gathered> {
+    let first_key = first_key(first, parser);
+    let mut scanner = Scanner::default();
+    let mut closed = scanner.feed(first);
+    let in_string = scanner.in_string;
+    let mut text = first.to_owned();
+    let mut rest = Vec::new();
+    let mut bytes = Vec::new();
+    let mut next_record = false;
+    while !closed {
+        let Some(next) = lines.next(&mut bytes)? else { break };
+        let next_text = String::from_utf8_lossy(&bytes);
+        let too_long = next.too_long || text.len() + bytes.len() > MAX_LINE_BYTES;
+        next_record = !array && is_record(&next_text, first_key.as_deref(), parser);
+        if array && too_long {
+            return Ok(Gathered::LongArray);
+        }
+        if too_long || next_record || (in_string && rest.len() == MAX_STRING_LINES) {
+            lines.give_back(vec![(next, std::mem::take(&mut bytes))]);
+            break;
+        }
+        text.push('\n');
+        text.push_str(&next_text);
+        closed = scanner.feed(&next_text);
+        rest.push((next, std::mem::take(&mut bytes)));
+    }
+    if array {
+        return Ok(Gathered::Array { rest, whole: closed });
+    }
+    let alone = match in_string {
+        // A line that ends in a string and does not become JSON with those after it was cut there.
+        true => !closed || parser.parse(&text, 0).root().is_none(),
+        // Lines of their own among the others: the first one was cut, and nothing else is lost.
+        false => rest.is_empty() || (!closed && (next_record || rest.iter().any(|(_, line)| line.starts_with(b"{")))),
+    };
+    if alone {
+        lines.give_back(rest);
+        return Ok(Gathered::Alone);
+    }
+    Ok(Gathered::Record { rest })
+}
+
+/// The first name in the object that a cut line begins.
+fn first_key(line: &str, parser: &mut Parser) -> Option<String> {
+    let parsed = parser.parse(line, 0);
+    let key = parsed.tree.nodes.get(1).filter(|node| node.kind == Kind::Key)?;
+    Some(parsed.tree.text[key.start as usize..key.end as usize].to_owned())
+}
+
+/// Whether a line is a record by itself, and not one of the inner lines of a record.
+fn is_record(line: &str, first_key: Option<&str>, parser: &mut Parser) -> bool {
+    const KEYS: [&str; 8] =
+        ["messages", "input", "prompt", "conversations", "instruction", "contents", "custom_id", "preferred_output"];
+    if !line.starts_with('{') {
+        return false;
+    }
+    let Some(record) = parser.parse(line, 0).root() else { return false };
+    record.members().enumerate().any(|(index, member)| {
+        KEYS.iter().any(|key| member.key.is(key)) || (index == 0 && Some(member.key.raw()) == first_key)
+    })
+}
+
+/// Follows brackets and strings from line to line.
+#[derive(Default)]
+struct Scanner {
+    depth: usize,
+    in_string: bool,
+}
+
+impl Scanner {
+    /// True: the value that began has ended.
+    fn feed(&mut self, line: &str) -> bool {
+        let mut bytes = line.bytes();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'"' => self.in_string = !self.in_string,
+                b'\\' if self.in_string => {
+                    bytes.next();
+                }
+                b'{' | b'[' if !self.in_string => self.depth += 1,
+                b'}' | b']' if !self.in_string => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+}
+
+/// Whether a text is pretty-printed: a line ends outside of a string.
+pub(super) fn breaks_outside_strings(text: &str, parser: &mut Parser) -> bool {
+    let parsed = parser.parse(text, 0);
+    let inside = parsed.faults.iter().filter(|fault| fault.cause == Cause::ControlCharacter(b'\n')).count();
+    // One fault is noted for each string, however many breaks it has.
+    let mut scanner = Scanner::default();
+    inside == 0
+        || text.lines().any(|line| {
+            scanner.feed(line);
+            !scanner.in_string && scanner.depth > 0
+        })
+}

@@ -1,0 +1,22 @@
+//! The parts a training loop is made of; the loop itself is a recipe. Functions over tensors and plain values, no trainer object.
+
+mod adamw;
+mod backward;
+mod loss;
+mod micro_batch;
+mod report;
+mod schedule;
+mod state;
+mod step;
+
+#[cfg(test)]
+mod golden;
+
+pub use adamw::{AdamW, AdamWState, clip_by_global_norm};
+pub use backward::loss_and_gradient;
+pub use loss::{LossSum, evaluate, head_loss};
+pub use micro_batch::MicroBatch;
+pub use report::{Metrics, csv_header, csv_row, peak_memory_bytes};
+pub use schedule::{LrScheduler, Schedule};
+pub use state::{StateError, TrainState, load_checkpoint, save_checkpoint};
+pub use step::{StepOutcome, TrainSettings, train_step};

@@ -1,0 +1,88 @@
+//! What a run needs to go on as if it had never stopped: the adapter, the optimizer's two means, and where in the data it was.
+
+use std::path::{Path, PathBuf};
+
+use afina_checkpoint::{
+    AdapterConfig, AtomicDir, RawTensor, SafetensorsFile, read_adapter, write_adapter, write_file, write_tensors,
+};
+use afina_model::{Llama, LoraConfig, LoraSet};
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::AdamWState;
+
+/// `state.json`. The order of the data is a pure function of the seed and the step, so the step is the whole cursor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainState {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Tokens read since the start.
+    pub num_tokens: u64,
+    pub eval_loss: Option<f64>,
+    /// What must not change under a run: name → sha256 of the base, the template, each data file, the recipe.
+    pub fingerprints: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("failed to write the checkpoint `{}`", path.display())]
+    Write { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("failed to read the checkpoint file `{}`", path.display())]
+    Read { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("`{}`: tensor `{name}` has {found} numbers, the adapter has {expected}", path.display())]
+    Length { path: PathBuf, name: &'static str, expected: usize, found: usize },
+}
+
+/// Writes `dir` whole or not at all: PEFT's two files, `optimizer.safetensors` and `state.json`.
+pub fn save_checkpoint(
+    dir: &Path,
+    config: &AdapterConfig,
+    lora: &LoraSet,
+    optimizer: &AdamWState,
+    state: &TrainState,
+) -> Result<(), StateError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StateError::Write { path: dir.to_owned(), source };
+    let new = AtomicDir::create(dir).map_err(|error| failed(error.into()))?;
+    write_adapter(new.path(), config, &lora.to_tensors()).map_err(|error| failed(error.into()))?;
+    let moment = |name: &str, values: &Tensor<1>| {
+        let values: Vec<f32> = values.try_to_vec_as().expect("moments are f32 on a device that answers");
+        RawTensor::from_f32(name.to_owned(), vec![values.len()], &values)
+    };
+    let moments = [moment("exp_avg", &optimizer.exp_avg), moment("exp_avg_sq", &optimizer.exp_avg_sq)];
+    write_tensors(&new.path().join("optimizer.safetensors"), &moments).map_err(|error| failed(error.into()))?;
+    let json = serde_json::to_vec_pretty(state).map_err(|error| failed(error.into()))?;
+    write_file(&new.path().join("state.json"), &json).map_err(|error| failed(error.into()))?;
+    new.commit_replacing().map_err(|error| failed(error.into()))
+}
+
+/// Reads back what [`save_checkpoint`] wrote.
+pub fn load_checkpoint(
+    dir: &Path,
+    model: &Llama,
+    config: LoraConfig,
+) -> Result<(LoraSet, AdamWState, TrainState), StateError> {
+    let failed = |name: &str, source: Box<dyn std::error::Error + Send + Sync>| StateError::Read {
+        path: dir.join(name),
+        source,
+    };
+    let (_, tensors) = read_adapter(dir).map_err(|error| failed("adapter_model.safetensors", error.into()))?;
+    let lora = LoraSet::from_tensors(model, config, &tensors)
+        .map_err(|error| failed("adapter_model.safetensors", error.into()))?;
+
+    let json = std::fs::read(dir.join("state.json")).map_err(|error| failed("state.json", error.into()))?;
+    let state: TrainState = serde_json::from_slice(&json).map_err(|error| failed("state.json", error.into()))?;
+
+    let path = dir.join("optimizer.safetensors");
+    let file = SafetensorsFile::open(&path).map_err(|error| failed("optimizer.safetensors", error.into()))?;
+    let moment = |name: &'static str| -> Result<Tensor<1>, StateError> {
+        let tensor = file.read(name).map_err(|error| failed("optimizer.safetensors", error.into()))?;
+        let values = tensor.to_f32().map_err(|error| failed("optimizer.safetensors", error.into()))?;
+        let (expected, found) = (lora.parameters(), values.len());
+        if expected != found {
+            return Err(StateError::Length { path: path.clone(), name, expected, found });
+        }
+        Ok(Tensor::from_data(TensorData::new(values, [found]), &model.device()))
+    };
+    let optimizer = AdamWState { exp_avg: moment("exp_avg")?, exp_avg_sq: moment("exp_avg_sq")?, steps: state.step };
+    Ok((lora, optimizer, state))
+}

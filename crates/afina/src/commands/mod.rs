@@ -1,0 +1,63 @@
+//! A file per command; each returns the exit code.
+
+mod bench;
+mod chat;
+mod eval;
+mod export;
+mod generate;
+mod info;
+mod logits;
+mod merge;
+mod model;
+mod pull;
+mod quickstart;
+mod recipes;
+mod render;
+mod router;
+mod rules;
+mod serve;
+mod train;
+mod validate;
+
+use anyhow::Result;
+
+use crate::args::{Bench, Cli, Command, Router};
+use crate::output::Output;
+
+pub const OK: u8 = 0;
+/// The data, or a gate, said no.
+pub const REFUSED: u8 = 3;
+/// Stopped by a signal, with the work saved.
+pub const INTERRUPTED: u8 = 130;
+
+pub fn run(cli: Cli, output: &Output) -> Result<u8> {
+    let device = || crate::device::device(cli.common.device.as_deref().unwrap_or("auto"));
+    match cli.command {
+        Command::Quickstart(args) => quickstart::run(&args, &device()?, output),
+        Command::Pull(args) => pull::run(&args, output),
+        Command::Info(args) => info::run(&args.path, output),
+        Command::Validate(args) => validate::run(&args, output),
+        Command::Explain { rule } => rules::explain(&rule, output),
+        Command::Rules => rules::list(output),
+        Command::Render(args) => render::run(&args, output),
+        Command::Train(args) => train::run(&args, &cli.common, output),
+        Command::Ls => recipes::list(output),
+        Command::Cp { name, out } => recipes::copy(&name, &out, output),
+        Command::Cat { name } => recipes::print(&name, output),
+        Command::Eval(args) => eval::run(&args, &device()?, output),
+        Command::Generate(args) => generate::run(&args, &device()?, output),
+        Command::Chat(args) => chat::run(&args, &device()?, output),
+        Command::Logits(args) => logits::run(&args, &device()?, output),
+        Command::Merge(args) => merge::run(&args, output),
+        Command::Export(args) => export::run(&args, output),
+        Command::Serve(args) => serve::run(&args, &device()?, output),
+        Command::Router(Router::Run { routes, question, decide }) => router::run(&routes, &question, decide, output),
+        Command::Router(Router::Test { routes, cases, min_accuracy }) => {
+            router::test(&routes, &cases, min_accuracy, output)
+        }
+        Command::Router(Router::Lint { routes }) => router::lint(&routes, output),
+        Command::Bench(Bench::Train { model, shape, steps, recompute }) => {
+            bench::train(&model, &shape, steps, recompute, &device()?, output)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `afina render`: what an example becomes, token by token.
+
+use std::fs::File;
+use std::io::BufReader;
+
+use afina_chat::{ChatFormat, TrainOn};
+use afina_data::{Example, Item, Method, Profile, ReadOptions, Severity};
+use afina_recipes::DataRefused;
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{OK, train};
+use crate::Usage;
+use crate::args::Render;
+use crate::output::Output;
+
+pub fn run(args: &Render, output: &Output) -> Result<u8> {
+    let format = ChatFormat::load(&args.model)
+        .with_context(|| format!("failed to load the chat format of `{}`", args.model.display()))?;
+    let example = find(args, output)?;
+    let tokens = format
+        .training_pieces(example.conversation(), TrainOn::Assistant)
+        .with_context(|| format!("line {} cannot be rendered", args.line))?;
+    let pieces: Vec<(String, bool)> = tokens.iter().map(|piece| (piece.text.clone(), piece.trained)).collect();
+    let trained = tokens.iter().filter(|piece| piece.trained).count();
+    let marks = if output.color { "green is trained" } else { "«» is trained" };
+    let text = format!(
+        "{}\n{} tokens, {trained} trained ({marks})",
+        marked(&pieces, output).trim_end_matches('\n'),
+        tokens.len()
+    );
+    let tokens: Vec<_> =
+        tokens.iter().map(|piece| json!({ "id": piece.token, "text": piece.text, "trained": piece.trained })).collect();
+    output.result(&text, &json!({ "line": args.line, "tokens": tokens, "trained": trained }));
+    Ok(OK)
+}
+
+/// The text of tokens, runs of trained ones marked.
+pub fn marked(pieces: &[(String, bool)], output: &Output) -> String {
+    pieces
+        .chunk_by(|a, b| a.1 == b.1)
+        .map(|run| {
+            let text: String = run.iter().map(|(text, _)| text.as_str()).collect();
+            if run[0].1 { output.trained(&text) } else { text }
+        })
+        .collect()
+}
+
+fn find(args: &Render, output: &Output) -> Result<Example> {
+    let name = args.file.display().to_string();
+    let file = File::open(&args.file).with_context(|| format!("failed to open `{name}`"))?;
+    let (mut found, mut faults, mut last) = (None, Vec::new(), 0);
+    let options = ReadOptions::new(Method::Sft, Profile::Local);
+    let summary = afina_data::read(&mut BufReader::new(file), &name, &options, &mut |item| match item {
+        Item::Example(example) => {
+            last = example.line();
+            if example.line() == args.line {
+                found = Some(example);
+            }
+        }
+        Item::Diagnostic(diagnostic) if diagnostic.line == args.line && diagnostic.severity == Severity::Error => {
+            faults.push(diagnostic);
+        }
+        Item::Diagnostic(_) => {}
+    })
+    .with_context(|| format!("failed to read `{name}`"))?;
+    match found {
+        Some(example) => Ok(example),
+        None if faults.is_empty() => Err(Usage::error(
+            format!("`{name}` has no example at line {}", args.line),
+            format!("its last one is at line {last}"),
+        )),
+        None => {
+            let refused = DataRefused { files: vec![format!("`{name}`")], diagnostics: faults, summary };
+            train::show_refused(Err(refused.into()), output)
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `afina train`: runs a recipe's loop and shows it.
+
+use std::path::Path;
+
+use afina_recipes::{Control, DataRefused, Event, Recipe, Start, Summary, find_built_in};
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::{INTERRUPTED, OK};
+use crate::args::{Common, Train};
+use crate::output::Output;
+use crate::{Usage, interrupt};
+
+pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
+    let recipe = Recipe::parse(&recipe_text(&args.recipe)?, &args.overrides)
+        .with_context(|| format!("the recipe `{}` cannot be used", args.recipe))?;
+    if common.threads == 0 && recipe.device.threads > 0 {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(recipe.device.threads)
+            .build_global()
+            .context("failed to set the number of threads")?;
+    }
+    if args.dry_run {
+        output.result(&recipe.resolved(), &json!({ "recipe": recipe }));
+        return Ok(OK);
+    }
+    let device = crate::device::device(common.device.as_deref().unwrap_or(&recipe.device.device))?;
+    let summary = train(&recipe, &device, args.resume, output)?;
+    let run = summary.run_dir.display();
+    let text = if summary.interrupted {
+        format!("stopped after step {}; go on with: afina train {} --resume", summary.steps, args.recipe)
+    } else {
+        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.steps, summary.seconds)
+    };
+    output.result(&text, &summary_json(&summary));
+    Ok(if summary.interrupted { INTERRUPTED } else { OK })
+}
+
+/// Runs the loop with its figures on stderr; Ctrl-C saves and stops.
+pub fn train(recipe: &Recipe, device: &Device, resume: bool, output: &Output) -> Result<Summary> {
+    let stopped = interrupt::watch()?;
+    let bar = output.progress(0, "{msg}  {bar:24} {pos}/{len}  {elapsed} so far, {eta} to go");
+    let result = afina_recipes::run(recipe, device, resume, &mut |event| {
+        match event {
+            Event::Loading { done, total } => {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message("loading");
+            }
+            Event::Started(start) => {
+                bar.suspend(|| describe(start, output));
+                bar.set_length(start.total_steps as u64);
+                bar.set_position(start.first_step as u64);
+                bar.reset_elapsed();
+                bar.reset_eta();
+            }
+            Event::Step { metrics, .. } => {
+                bar.set_position(metrics.step as u64);
+                bar.set_message(format!("loss {:.4}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_second));
+            }
+            Event::Evaluated { step, eval_loss, token_accuracy } => note(
+                &bar,
+                output,
+                &format!("step {step}: validation loss {eval_loss:.4}, token accuracy {:.1} %", 100.0 * token_accuracy),
+            ),
+            Event::Saved { step, path } => note(&bar, output, &format!("step {step}: saved {}", path.display())),
+        }
+        if interrupt::take(&stopped) { Control::Stop } else { Control::Continue }
+    });
+    bar.finish_and_clear();
+    show_refused(result, output)
+}
+
+/// Prints the diagnostics of refused data; the error itself goes on.
+pub fn show_refused<T>(result: Result<T>, output: &Output) -> Result<T> {
+    const SHOWN_OF_A_RULE: usize = 20;
+    if let Some(refused) = result.as_ref().err().and_then(|error| error.downcast_ref::<DataRefused>()) {
+        output.note(&afina_data::render_text(&refused.diagnostics, &refused.summary, SHOWN_OF_A_RULE));
+    }
+    result
+}
+
+pub fn summary_json(summary: &Summary) -> serde_json::Value {
+    json!({
+        "run": summary.run_dir,
+        "step": summary.steps,
+        "interrupted": summary.interrupted,
+        "loss": summary.loss,
+        "eval_loss": summary.eval_loss,
+        "num_tokens": summary.num_tokens,
+        "seconds": summary.seconds,
+        "tokens_per_second": summary.num_tokens as f64 / summary.seconds,
+        "peak_memory": summary.peak_memory,
+    })
+}
+
+/// A file's text, else a built-in recipe's.
+fn recipe_text(name: &str) -> Result<String> {
+    if Path::new(name).is_file() {
+        return std::fs::read_to_string(name).with_context(|| format!("failed to read the recipe `{name}`"));
+    }
+    match find_built_in(name) {
+        Some(recipe) => Ok(recipe.toml.to_owned()),
+        None => Err(Usage::error(
+            format!("no recipe file `{name}`, and no built-in recipe of that name"),
+            "`afina ls` lists the built-in ones",
+        )),
+    }
+}
+
+fn note(bar: &ProgressBar, output: &Output, text: &str) {
+    bar.suspend(|| output.note(text));
+}
+
+/// The figures people look for before they let a run go on.
+fn describe(start: &Start, output: &Output) {
+    let trained = 100.0 * start.trained_tokens as f64 / start.tokens as f64;
+    let share = 100.0 * start.trainable_parameters as f64 / start.base_parameters as f64;
+    output.note(&format!("run            {}", start.run_dir.display()));
+    output.note(&format!(
+        "data           {} examples ({} for validation), {} tokens, {} trained ({trained:.1} %)",
+        start.examples, start.validation_examples, start.tokens, start.trained_tokens
+    ));
+    output.note(&format!(
+        "batch          {} row{} a step, {:.1} examples on average; {} steps",
+        start.rows_per_step,
+        if start.rows_per_step == 1 { "" } else { "s" },
+        start.examples_per_step,
+        start.total_steps
+    ));
+    output.note(&format!(
+        "parameters     {} trainable of {} ({share:.2} %); activations are {}",
+        grouped(start.trainable_parameters),
+        grouped(start.base_parameters),
+        if start.recompute { "computed again in the backward pass" } else { "kept for the backward pass" }
+    ));
+    output.note(&format!("chat template  sha256 {}…", &start.template_sha256[..12]));
+    output.note(&format!("base model     sha256 {}…", &start.base_sha256[..12]));
+    if start.first_step > 0 {
+        output.note(&format!("resumed        after step {}", start.first_step));
+    }
+    output.note(if output.color {
+        "examples       trained text in green"
+    } else {
+        "examples       trained text between «»"
+    });
+    for example in &start.shown {
+        output.note(&format!("  {}", super::render::marked(example, output).replace('\n', "⏎")));
+    }
+}
+
+/// 4884480 → 4,884,480
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

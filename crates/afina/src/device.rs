@@ -1,0 +1,27 @@
+//! From a word to a device: the only place where one is made.
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+/// `auto`, `cpu`, `cuda[:N]` or `wgpu[:N]`.
+pub fn device(name: &str) -> Result<Device> {
+    let (kind, index) = match name.split_once(':') {
+        None => (name, 0),
+        Some((kind, index)) => match index.parse::<usize>() {
+            Ok(index) => (kind, index),
+            Err(_) => bail!("device `{name}`: expected a number after the colon, found `{index}`"),
+        },
+    };
+    match kind {
+        "auto" | "cpu" => Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(index)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        "cuda" | "wgpu" => {
+            let _ = index;
+            bail!("device `{name}`: this build has no `{kind}`; build with `cargo build --release --features {kind}`")
+        }
+        _ => bail!("unknown device `{name}`: expected cpu, cuda[:N] or wgpu[:N]"),
+    }
+}

@@ -1,0 +1,210 @@
+//! The model in burn as the server's engine: one base, any number of adapters on it, chosen by name.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use afina_chat::{ChatFormat, Conversation, TextStream};
+use afina_checkpoint::{ModelDir, read_adapter, sha256_file};
+use afina_model::{
+    GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, Stop, apply_adapter, generate, load_llama,
+    score_continuations,
+};
+use afina_serve::{
+    ContinuationScore, Engine, EngineError, FinishReason, GenerateRequest, Generated, ModelCard, ScoreRequest, Scored,
+};
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+
+/// A base model with its chat format, and the models that requests may name.
+pub struct LlamaEngine {
+    format: ChatFormat,
+    stop_tokens: Vec<u32>,
+    models: Vec<Served>,
+}
+
+struct Served {
+    card: ModelCard,
+    llama: Llama,
+    /// What the last request left: a conversation that goes on is not read again.
+    cache: KvCache,
+}
+
+impl LlamaEngine {
+    /// Loads the base under the name `id`.
+    pub fn load(dir: &Path, id: &str, device: &Device, progress: &mut dyn FnMut(usize, usize)) -> Result<LlamaEngine> {
+        let model_dir = ModelDir::open(dir).with_context(|| format!("failed to open the model `{}`", dir.display()))?;
+        let format =
+            ChatFormat::load(dir).with_context(|| format!("failed to load the chat format of `{}`", dir.display()))?;
+        let llama =
+            load_llama(&model_dir, device, progress).with_context(|| format!("failed to load `{}`", dir.display()))?;
+        let card = ModelCard {
+            id: id.to_owned(),
+            created: modified(dir),
+            owned_by: "local".to_owned(),
+            parent: None,
+            sha256: model_dir.weights_sha256().ok(),
+        };
+        Ok(LlamaEngine {
+            format,
+            stop_tokens: model_dir.eos_token_ids(),
+            models: vec![Served { card, llama, cache: KvCache::new() }],
+        })
+    }
+
+    /// Adds an adapter under a name of its own. Returns a warning when it was trained on another base.
+    pub fn add_adapter(&mut self, id: &str, dir: &Path) -> Result<Option<String>> {
+        let (config, tensors) =
+            read_adapter(dir).with_context(|| format!("failed to read the adapter `{}`", dir.display()))?;
+        let base = &self.models[0];
+        let llama = apply_adapter(&base.llama, &config, &tensors)
+            .with_context(|| format!("the adapter `{}` does not fit the model `{}`", dir.display(), base.card.id))?;
+        let warning = match (config.afina.as_ref().map(|with| &with.base_sha256), &base.card.sha256) {
+            (Some(trained_on), Some(loaded)) if trained_on != loaded => Some(format!(
+                "adapter `{id}` was trained on another base (sha256 {}…, loaded {}…): its answers may be worse",
+                &trained_on[..12.min(trained_on.len())],
+                &loaded[..12]
+            )),
+            _ => None,
+        };
+        let card = ModelCard {
+            id: id.to_owned(),
+            created: modified(dir),
+            owned_by: "local".to_owned(),
+            parent: Some(base.card.id.clone()),
+            sha256: sha256_file(&dir.join("adapter_model.safetensors")).ok(),
+        };
+        self.models.push(Served { card, llama, cache: KvCache::new() });
+        Ok(warning)
+    }
+
+    pub fn format(&self) -> &ChatFormat {
+        &self.format
+    }
+
+    pub fn llama(&self, id: &str) -> Option<&Llama> {
+        self.models.iter().find(|served| served.card.id == id).map(|served| &served.llama)
+    }
+
+    /// Continues raw tokens of a model; the text is given out as it comes.
+    pub fn continue_tokens(
+        &mut self,
+        id: &str,
+        prompt: &[u32],
+        max_tokens: usize,
+        sampling: SamplingOptions,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(afina_model::Generated, String), EngineError> {
+        let (format, stop_tokens) = (&self.format, self.stop_tokens.clone());
+        let served = find(&mut self.models, id)?;
+        let options = GenerateOptions { max_tokens, sampling, stop_tokens };
+        let mut stream = TextStream::new();
+        let mut text = String::new();
+        let generated = generate(&served.llama, prompt, &mut served.cache, &options, &mut |token| {
+            let piece = stream.push(&format.tokenizer, token);
+            text.push_str(&piece);
+            on_text(&piece)
+        })
+        .map_err(refused)?;
+        let rest = stream.finish(&format.tokenizer);
+        if !rest.is_empty() {
+            text.push_str(&rest);
+            let _ = on_text(&rest); // the answer is over either way
+        }
+        Ok((generated, text))
+    }
+
+    fn prompt(&self, conversation: &Conversation) -> Result<Vec<u32>, EngineError> {
+        self.format.prompt_tokens(conversation).map_err(|error| EngineError::Template(chain(&error)))
+    }
+}
+
+impl Engine for LlamaEngine {
+    fn models(&self) -> Vec<ModelCard> {
+        self.models.iter().map(|served| served.card.clone()).collect()
+    }
+
+    fn generate(
+        &mut self,
+        request: &GenerateRequest,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated, EngineError> {
+        find(&mut self.models, &request.model)?;
+        let prompt = self.prompt(&request.conversation)?;
+        let sampling = SamplingOptions {
+            temperature: request.temperature,
+            top_k: request.top_k,
+            top_p: request.top_p,
+            seed: request.seed.unwrap_or(0),
+        };
+        let max_tokens = request.max_tokens.unwrap_or(usize::MAX);
+        let (generated, text) = self.continue_tokens(&request.model, &prompt, max_tokens, sampling, on_text)?;
+        let ended = usize::from(generated.stop == Stop::EndOfTurn);
+        Ok(Generated {
+            text,
+            finish_reason: if generated.stop == Stop::Length { FinishReason::Length } else { FinishReason::Stop },
+            prompt_tokens: prompt.len(),
+            completion_tokens: generated.tokens.len() + ended,
+        })
+    }
+
+    fn score(&mut self, request: &ScoreRequest) -> Result<Scored, EngineError> {
+        find(&mut self.models, &request.model)?;
+        let mut prompt = self.prompt(&request.conversation)?;
+        let mut continuations = Vec::with_capacity(request.continuations.len());
+        for reply in &request.continuations {
+            let (given, tokens) = self
+                .format
+                .reply_tokens(&request.conversation, reply)
+                .map_err(|error| EngineError::Template(chain(&error)))?;
+            prompt = given;
+            continuations.push(tokens);
+        }
+        let served = find(&mut self.models, &request.model)?;
+        let logprobs = score_continuations(&served.llama, &prompt, &continuations).map_err(refused)?;
+        let scores = logprobs
+            .into_iter()
+            .zip(continuations)
+            .map(|(token_logprobs, tokens)| ContinuationScore {
+                logprob: token_logprobs.iter().map(|&logprob| f64::from(logprob)).sum(),
+                token_logprobs,
+                tokens,
+            })
+            .collect();
+        Ok(Scored { prompt_tokens: prompt.len(), scores })
+    }
+}
+
+fn find<'m>(models: &'m mut [Served], id: &str) -> Result<&'m mut Served, EngineError> {
+    models
+        .iter_mut()
+        .find(|served| served.card.id == id)
+        .ok_or_else(|| EngineError::ModelNotFound { model: id.to_owned() })
+}
+
+fn refused(error: GenerateError) -> EngineError {
+    match error {
+        GenerateError::PromptTooLong { prompt, context } => {
+            EngineError::ContextLength { context, prompt_tokens: prompt, max_tokens: None }
+        }
+        GenerateError::EmptyPrompt | GenerateError::TokenOutOfRange { .. } => EngineError::Internal(error.to_string()),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// When a folder last changed, in seconds since 1970.
+fn modified(dir: &Path) -> i64 {
+    std::fs::metadata(dir)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_secs() as i64)
+}

@@ -1,0 +1,83 @@
+//! The program: flags in, exit code out.
+
+mod args;
+mod commands;
+mod device;
+mod engine;
+mod interrupt;
+mod output;
+
+use std::process::ExitCode;
+
+use output::Output;
+
+// Training allocates and frees activations of many megabytes at every step; glibc would give each back to the system and fault it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = args::parse();
+    let output = Output::new(&cli.common);
+    if cli.common.threads > 0 {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(cli.common.threads)
+            .build_global()
+            .expect("nothing has used the thread pool before the command runs");
+    }
+    match commands::run(cli, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let (code, hint) = verdict(&error);
+            output.error(&error, hint.as_deref());
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// The exit code of an error, and what to do about it.
+fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
+    const FAILED: u8 = 1;
+    const USAGE: u8 = 2;
+    for cause in error.chain() {
+        if let Some(recipe) = cause.downcast_ref::<afina_recipes::RecipeError>() {
+            return (USAGE, recipe.hint().map(str::to_owned));
+        }
+        if cause.is::<afina_recipes::DataRefused>() {
+            return (
+                commands::REFUSED,
+                Some("mend the lines above; `afina explain RULE` says more of a rule".to_owned()),
+            );
+        }
+        if cause.is::<afina_recipes::ResumeRefused>() {
+            return (USAGE, Some("put it back as it was, or start a new run (run=NAME)".to_owned()));
+        }
+        if let Some(usage) = cause.downcast_ref::<Usage>() {
+            return (USAGE, usage.hint.clone());
+        }
+        if let Some(pull) = cause.downcast_ref::<afina_checkpoint::PullError>() {
+            return (FAILED, pull.hint());
+        }
+    }
+    (FAILED, None)
+}
+
+/// The command line asks for something that cannot be.
+#[derive(Debug)]
+struct Usage {
+    message: String,
+    hint: Option<String>,
+}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl Usage {
+    fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        Usage { message: message.into(), hint: Some(hint.into()) }.into()
+    }
+}

@@ -1,0 +1,114 @@
+//! From data files to tokens: every line validated, rendered and measured; one fault refuses them all, and all faults are told.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+
+use afina_chat::{ChatFormat, Conversation, Piece, TrainOn};
+use afina_data::{Diagnostic, Item, Method, Profile, ReadOptions, Severity, Summary, TokenizedExample};
+use anyhow::{Context, Result, bail};
+
+/// The examples of some files, in their order.
+#[derive(Debug, Default)]
+pub struct Examples {
+    pub tokenized: Vec<TokenizedExample>,
+    pub conversations: Vec<Conversation>,
+}
+
+/// The data has errors: nothing is done with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {} errors", files.join(", "), if files.len() == 1 { "has" } else { "have" })]
+pub struct DataRefused {
+    /// In backticks.
+    pub files: Vec<String>,
+    pub diagnostics: Vec<Diagnostic>,
+    pub summary: Summary,
+}
+
+/// Reads all `files`. An example of more than `longest` tokens is a fault: nothing is ever cut silently.
+pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, longest: usize) -> Result<Examples> {
+    let mut options = ReadOptions::new(Method::Sft, Profile::Local);
+    options.control_tokens = format.tokenizer.special_tokens().iter().map(|(text, _)| text.clone()).collect();
+    let mut examples = Examples::default();
+    let mut refused = DataRefused { files: Vec::new(), diagnostics: Vec::new(), summary: Summary::default() };
+    for path in files {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("failed to open the data file `{name}`"))?;
+        let before = refused.diagnostics.len();
+        let summary = afina_data::read(&mut BufReader::new(file), &name, &options, &mut |item| match item {
+            Item::Diagnostic(diagnostic) if diagnostic.severity == Severity::Error => {
+                refused.diagnostics.push(diagnostic)
+            }
+            Item::Diagnostic(_) => {}
+            Item::Example(example) => match tokenize(&name, &example, format, train_on, longest) {
+                Err(diagnostic) => refused.diagnostics.push(diagnostic),
+                Ok(tokenized) => {
+                    examples.tokenized.push(tokenized);
+                    examples.conversations.push(example.into_conversation());
+                }
+            },
+        })
+        .with_context(|| format!("failed to read the data file `{name}`"))?;
+        let errors = refused.diagnostics.len() - before;
+        if errors > 0 {
+            refused.files.push(format!("`{name}`"));
+        }
+        refused.summary.examples += summary.examples;
+        refused.summary.warnings += summary.warnings;
+        refused.summary.errors += errors;
+    }
+    if !refused.diagnostics.is_empty() {
+        refused.summary.valid = examples.tokenized.len();
+        return Err(refused.into());
+    }
+    if examples.tokenized.is_empty() && !files.is_empty() {
+        let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
+        bail!("no example in {}", names.join(", "));
+    }
+    Ok(examples)
+}
+
+/// The text of an example's tokens, and whether each is trained.
+pub fn pieces(format: &ChatFormat, conversation: &Conversation, train_on: TrainOn) -> Result<Vec<(String, bool)>> {
+    let pieces = format.training_pieces(conversation, train_on)?;
+    Ok(pieces.into_iter().map(|Piece { text, trained, .. }| (text, trained)).collect())
+}
+
+fn tokenize(
+    file: &str,
+    example: &afina_data::Example,
+    format: &ChatFormat,
+    train_on: TrainOn,
+    longest: usize,
+) -> Result<TokenizedExample, Diagnostic> {
+    let fault = |rule, message, hint: &str| Diagnostic {
+        rule,
+        severity: Severity::Error,
+        file: file.to_owned(),
+        line: example.line(),
+        column: 1,
+        pointer: String::new(),
+        message,
+        hint: hint.to_owned(),
+    };
+    let encoded = format.training_tokens(example.conversation(), train_on).map_err(|error| {
+        let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
+        fault("cannot-render", causes.join(": "), "change the example, or use a model whose chat template can carry it")
+    })?;
+    let tokens = encoded.tokens.len();
+    if tokens > longest {
+        return Err(fault(
+            "example-too-long",
+            format!("expected at most {longest} tokens, found {tokens}"),
+            "raise data.seq_len (up to the model's context), or shorten the example",
+        ));
+    }
+    if !encoded.loss_mask.iter().skip(1).any(|&trained| trained) {
+        return Err(fault(
+            "nothing-trained",
+            "expected at least one trained token, found none".to_owned(),
+            "give an assistant message weight 1",
+        ));
+    }
+    Ok(TokenizedExample { line: example.line(), tokens: encoded.tokens, loss_mask: encoded.loss_mask })
+}

@@ -1,0 +1,29 @@
+//! Training loops to copy and change, and the settings to run them with. A loop is one file that imports no other loop; this file is the registry.
+
+mod built_in;
+mod examples;
+mod keys;
+mod lora_finetune;
+mod recipe;
+
+pub use built_in::{BUILT_IN, BuiltIn, find_built_in};
+pub use examples::{DataRefused, Examples, pieces, read_examples};
+pub use lora_finetune::{Control, Event, ResumeRefused, Start, Summary};
+pub use recipe::{
+    DataTable, DeviceTable, EvalTable, LoraTable, ModelTable, Recipe, RecipeError, SaveTable, TargetModules, TrainTable,
+};
+
+use burn::tensor::Device;
+
+/// Runs the loop that a recipe names.
+pub fn run(
+    recipe: &Recipe,
+    device: &Device,
+    resume: bool,
+    on_event: &mut dyn FnMut(Event<'_>) -> Control,
+) -> anyhow::Result<Summary> {
+    match recipe.recipe.as_str() {
+        "lora_finetune" => lora_finetune::run(recipe, device, resume, on_event),
+        other => anyhow::bail!("unknown recipe `{other}`: this program has `lora_finetune`"),
+    }
+}

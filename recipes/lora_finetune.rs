@@ -1,0 +1,405 @@
+//! LoRA fine-tuning, top to bottom. Copy this file to change the loop.
+//!
+//! What happens to your data: every line is validated and rendered with the model's own chat template; the tokens of the assistant's turns are the targets;
+//! examples are packed into rows without seeing each other; each optimizer step divides its loss by all of its trained tokens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use afina_chat::{ChatFormat, TrainOn};
+use afina_checkpoint::{AdapterConfig, ModelDir, RunDir, TrainedWith, sha256_file, sha256_hex, write_adapter};
+use afina_data::{Batch, TokenizedExample, epoch_order, pack, unpacked};
+use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
+use afina_train::{
+    AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, csv_header, csv_row,
+    evaluate, load_checkpoint, peak_memory_bytes, save_checkpoint, train_step,
+};
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+
+use crate::{
+    Recipe,
+    examples::{pieces, read_examples},
+};
+
+/// What the caller sees while the loop runs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Loading { done: usize, total: usize },
+    Started(&'a Start),
+    Step { metrics: &'a Metrics, total_steps: usize },
+    Evaluated { step: usize, eval_loss: f64, token_accuracy: f64 },
+    Saved { step: usize, path: &'a Path },
+}
+
+/// What the caller answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    Continue,
+    /// Save and return.
+    Stop,
+}
+
+/// What is known before the first step: the figures people look for.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub run_dir: PathBuf,
+    pub examples: usize,
+    pub validation_examples: usize,
+    pub tokens: usize,
+    pub trained_tokens: usize,
+    pub trainable_parameters: usize,
+    pub base_parameters: usize,
+    /// Rows in an optimizer step, and examples in one, on average over the run.
+    pub rows_per_step: usize,
+    pub examples_per_step: f64,
+    pub total_steps: usize,
+    pub first_step: usize,
+    pub recompute: bool,
+    pub template_sha256: String,
+    pub base_sha256: String,
+    /// Three examples as (text of a token, is it trained).
+    pub shown: Vec<Vec<(String, bool)>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Summary {
+    pub run_dir: PathBuf,
+    pub steps: usize,
+    pub interrupted: bool,
+    /// The last step's.
+    pub loss: f64,
+    pub eval_loss: Option<f64>,
+    pub num_tokens: u64,
+    pub seconds: f64,
+    pub peak_memory: u64,
+}
+
+/// Something the run depends on is not what it was when the run began.
+#[derive(Debug, thiserror::Error)]
+#[error("the run cannot go on: {what} has changed since it began")]
+pub struct ResumeRefused {
+    pub what: String,
+}
+
+/// Trains the adapter that `recipe` describes and leaves it in `checkpoints/<run>/`.
+pub fn run(
+    recipe: &Recipe,
+    device: &Device,
+    resume: bool,
+    on_event: &mut dyn FnMut(Event<'_>) -> Control,
+) -> Result<Summary> {
+    // 1. The base model's folder, its template and tokenizer.
+    let base = ModelDir::open(&recipe.model.base)
+        .with_context(|| format!("failed to open the base model `{}`", recipe.model.base.display()))?;
+    let format = ChatFormat::load(&recipe.model.base)
+        .with_context(|| format!("failed to load the chat format of `{}`", recipe.model.base.display()))?;
+
+    // 2. Data: lines → examples → tokens with a mask → rows.
+    let train_on = match recipe.data.train_on.as_str() {
+        "last" => TrainOn::Last,
+        "all" => TrainOn::All,
+        _ => TrainOn::Assistant,
+    };
+    let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
+    let read = read_examples(&recipe.data.train, &format, train_on, longest)?;
+    let shown =
+        read.conversations.iter().take(3).map(|shown| pieces(&format, shown, train_on)).collect::<Result<_>>()?;
+    let train = read.tokenized;
+    let validation = read_examples(&recipe.data.validation, &format, train_on, longest)?.tokenized;
+    let plan = Plan::new(recipe, &train);
+    let in_order: Vec<usize> = (0..validation.len()).collect();
+    let validation_batches = batches(&validation, &rows_of(recipe, &validation, &in_order), recipe);
+
+    // 3. The run's folder, and what must stay the same under it.
+    let run_dir = run_dir(recipe, resume)?;
+    let fingerprints = fingerprints(recipe, &base, &format)?;
+
+    // 4. The model (frozen) and the adapter.
+    let model = load_llama(&base, device, &mut |done, total| {
+        on_event(Event::Loading { done, total });
+    })?;
+    let lora_config =
+        LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };
+    let (mut lora, mut optimizer, mut state) = match run_dir.latest().filter(|_| resume) {
+        Some(checkpoint) => load_checkpoint(&checkpoint, &model, lora_config)?,
+        None => {
+            let lora = LoraSet::init(&model, lora_config, recipe.seed);
+            let optimizer = AdamWState::new(&lora.values);
+            (
+                lora,
+                optimizer,
+                TrainState { step: 0, num_tokens: 0, eval_loss: None, fingerprints: fingerprints.clone() },
+            )
+        }
+    };
+    if let Some((what, _)) = fingerprints.iter().find(|(what, hash)| state.fingerprints.get(*what) != Some(*hash)) {
+        return Err(ResumeRefused { what: what.clone() }.into());
+    }
+    let adapter_config = adapter_config(recipe, &base, &fingerprints);
+    let recompute = gradient_checkpointing(recipe, &model, &plan);
+    begin_logs(recipe, &run_dir, &fingerprints, state.step)?;
+
+    let start = Start {
+        run_dir: run_dir.path().to_owned(),
+        examples: train.len(),
+        validation_examples: validation.len(),
+        tokens: train.iter().map(|example| example.tokens.len()).sum(),
+        trained_tokens: train.iter().flat_map(|example| &example.loss_mask).filter(|&&trained| trained).count(),
+        trainable_parameters: lora.parameters(),
+        base_parameters: base_parameters(&model),
+        rows_per_step: recipe.train.micro_batch_size * recipe.train.gradient_accumulation_steps,
+        examples_per_step: plan.steps.iter().flatten().flatten().flatten().count() as f64 / plan.steps.len() as f64,
+        total_steps: plan.steps.len(),
+        first_step: state.step,
+        recompute,
+        template_sha256: fingerprints["the chat template"].clone(),
+        base_sha256: fingerprints["the base model"].clone(),
+        shown,
+    };
+    on_event(Event::Started(&start));
+
+    // 5. The loop.
+    let schedule = Schedule {
+        scheduler: recipe.train.lr_scheduler,
+        learning_rate: recipe.train.learning_rate,
+        warmup_ratio: recipe.train.warmup_ratio,
+        min_lr_ratio: recipe.train.min_lr_ratio,
+        total_steps: plan.steps.len(),
+    };
+    let settings = TrainSettings {
+        adamw: AdamW { betas: recipe.train.betas, eps: recipe.train.eps, weight_decay: recipe.train.weight_decay },
+        max_grad_norm: recipe.train.max_grad_norm,
+        recompute,
+    };
+    let began = Instant::now();
+    let mut last_loss = f64::NAN;
+    let mut interrupted = false;
+    while state.step < plan.steps.len() && !interrupted {
+        let step_began = Instant::now();
+        let learning_rate = schedule.at(state.step);
+        let micro_batches: Vec<MicroBatch> =
+            plan.steps[state.step].iter().map(|rows| MicroBatch::new(&Batch::new(&train, rows))).collect();
+
+        let outcome = train_step(&model, &mut lora, &mut optimizer, &micro_batches, learning_rate, &settings);
+
+        if !outcome.loss.nats.is_finite() || !outcome.grad_norm.is_finite() {
+            let lines: Vec<usize> =
+                plan.steps[state.step].iter().flatten().flatten().map(|&example| train[example].line).collect();
+            bail!(
+                "step {}: the loss is {} and the gradient's norm {}; the step was not applied (lines {lines:?} of the training data)",
+                state.step + 1,
+                outcome.loss.mean(),
+                outcome.grad_norm
+            );
+        }
+        state.step += 1;
+        state.num_tokens += outcome.tokens as u64;
+        let seconds = step_began.elapsed().as_secs_f64();
+
+        let is_last = state.step == plan.steps.len();
+        let is_due = |every: usize| is_last || (every > 0 && state.step.is_multiple_of(every));
+        let eval_loss = if is_due(recipe.eval.every_steps) && !validation_batches.is_empty() {
+            let sum = evaluate_all(&lora.attach(&model), &validation_batches);
+            state.eval_loss = Some(sum.mean());
+            on_event(Event::Evaluated { step: state.step, eval_loss: sum.mean(), token_accuracy: sum.accuracy() });
+            state.eval_loss
+        } else {
+            None
+        };
+        last_loss = outcome.loss.mean();
+        let metrics = Metrics {
+            step: state.step,
+            epoch: plan.epoch_after(state.step),
+            loss: last_loss,
+            grad_norm: outcome.grad_norm,
+            learning_rate,
+            tokens_per_second: outcome.tokens as f64 / seconds,
+            num_tokens: state.num_tokens,
+            peak_memory: peak_memory_bytes(),
+            eval_loss,
+            mean_token_accuracy: outcome.loss.accuracy(),
+        };
+        run_dir.append_line("metrics.jsonl", &serde_json::to_string(&metrics)?)?;
+        run_dir.append_line("metrics.csv", &csv_row(&metrics))?;
+        interrupted =
+            on_event(Event::Step { metrics: &metrics, total_steps: plan.steps.len() }) == Control::Stop && !is_last;
+
+        if interrupted || is_due(recipe.save.every_steps) {
+            let path = run_dir.step_dir(state.step);
+            save_checkpoint(&path, &adapter_config, &lora, &optimizer, &state)?;
+            run_dir.set_latest(state.step, recipe.save.keep)?;
+            on_event(Event::Saved { step: state.step, path: &path });
+        }
+    }
+
+    // 6. The finished adapter, at the top of the run's folder, where every other tool looks for it.
+    if !interrupted {
+        write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?;
+    }
+    Ok(Summary {
+        run_dir: run_dir.path().to_owned(),
+        steps: state.step,
+        interrupted,
+        loss: last_loss,
+        eval_loss: state.eval_loss,
+        num_tokens: state.num_tokens,
+        seconds: began.elapsed().as_secs_f64(),
+        peak_memory: peak_memory_bytes(),
+    })
+}
+
+/// The whole run's data order, decided before the first step: a pure function of the recipe, so that a resumed run finds its place by its step alone.
+struct Plan {
+    /// Optimizer steps → micro-batches → rows → indexes of examples.
+    steps: Vec<Vec<Vec<Vec<usize>>>>,
+    steps_per_epoch: Vec<usize>,
+}
+
+impl Plan {
+    fn new(recipe: &Recipe, examples: &[TokenizedExample]) -> Plan {
+        let (mut steps, mut steps_per_epoch) = (Vec::new(), Vec::new());
+        for epoch in 0.. {
+            let enough = match recipe.train.max_steps {
+                Some(max_steps) => steps.len() >= max_steps,
+                None => epoch == recipe.train.epochs,
+            };
+            if enough {
+                break;
+            }
+            let order = if recipe.data.shuffle {
+                epoch_order(examples.len(), recipe.seed, epoch)
+            } else {
+                (0..examples.len()).collect()
+            };
+            let rows = rows_of(recipe, examples, &order);
+            let micro_batches: Vec<Vec<Vec<usize>>> =
+                rows.chunks(recipe.train.micro_batch_size).map(<[_]>::to_vec).collect();
+            let before = steps.len();
+            steps.extend(micro_batches.chunks(recipe.train.gradient_accumulation_steps).map(<[_]>::to_vec));
+            steps_per_epoch.push(steps.len() - before);
+        }
+        if let Some(max_steps) = recipe.train.max_steps {
+            steps.truncate(max_steps);
+        }
+        Plan { steps, steps_per_epoch }
+    }
+
+    fn epoch_after(&self, step: usize) -> f64 {
+        let mut left = step;
+        for (epoch, &steps) in self.steps_per_epoch.iter().enumerate() {
+            if left <= steps {
+                return epoch as f64 + left as f64 / steps as f64;
+            }
+            left -= steps;
+        }
+        self.steps_per_epoch.len() as f64
+    }
+
+    /// Tokens of the largest micro-batch.
+    fn largest_micro_batch(&self, examples: &[TokenizedExample]) -> usize {
+        let tokens =
+            |rows: &Vec<Vec<usize>>| rows.iter().flatten().map(|&example| examples[example].tokens.len()).sum();
+        self.steps.iter().flatten().map(tokens).max().unwrap_or(0)
+    }
+}
+
+fn rows_of(recipe: &Recipe, examples: &[TokenizedExample], order: &[usize]) -> Vec<Vec<usize>> {
+    if recipe.data.packing { pack(examples, order, recipe.data.seq_len) } else { unpacked(order) }
+}
+
+fn batches(examples: &[TokenizedExample], rows: &[Vec<usize>], recipe: &Recipe) -> Vec<MicroBatch> {
+    rows.chunks(recipe.train.micro_batch_size).map(|rows| MicroBatch::new(&Batch::new(examples, rows))).collect()
+}
+
+fn evaluate_all(model: &Llama, batches: &[MicroBatch]) -> LossSum {
+    let mut sum = LossSum::default();
+    batches.iter().for_each(|batch| sum.add(evaluate(model, batch)));
+    sum
+}
+
+fn run_dir(recipe: &Recipe, resume: bool) -> Result<RunDir> {
+    let path =
+        if recipe.run.contains('/') { PathBuf::from(&recipe.run) } else { Path::new("checkpoints").join(&recipe.run) };
+    let run_dir =
+        RunDir::create(&path).with_context(|| format!("failed to make the run's folder `{}`", path.display()))?;
+    if resume && run_dir.latest().is_none() {
+        bail!("`{}` holds no checkpoint to resume from", path.display());
+    }
+    if !resume && run_dir.is_used() {
+        bail!(
+            "`{}` holds an earlier run: go on with it (--resume), name another (run=NAME), or remove it",
+            path.display()
+        );
+    }
+    Ok(run_dir)
+}
+
+/// sha256 of everything that decides what the run computes.
+fn fingerprints(recipe: &Recipe, base: &ModelDir, format: &ChatFormat) -> Result<BTreeMap<String, String>> {
+    let mut decisive = recipe.clone();
+    (decisive.save, decisive.eval, decisive.device) = Default::default();
+    let mut fingerprints = BTreeMap::from([
+        ("the base model".to_owned(), base.weights_sha256()?),
+        ("the chat template".to_owned(), sha256_hex(format.template.source().as_bytes())),
+        ("the recipe".to_owned(), sha256_hex(decisive.resolved().as_bytes())),
+    ]);
+    for path in recipe.data.train.iter().chain(&recipe.data.validation) {
+        let hash = sha256_file(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        fingerprints.insert(format!("the data file `{}`", path.display()), hash);
+    }
+    Ok(fingerprints)
+}
+
+/// PEFT's config of the adapter, with what it was trained on.
+fn adapter_config(recipe: &Recipe, base: &ModelDir, fingerprints: &BTreeMap<String, String>) -> AdapterConfig {
+    let trained_with = TrainedWith {
+        base_sha256: fingerprints["the base model"].clone(),
+        template_sha256: fingerprints["the chat template"].clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let base = base.path.display().to_string();
+    AdapterConfig::lora(recipe.lora.r, recipe.lora.alpha, recipe.target_modules(), base, trained_with)
+}
+
+/// Starts the run's files, or cuts the logs back to where a resumed run goes on.
+fn begin_logs(recipe: &Recipe, run_dir: &RunDir, fingerprints: &BTreeMap<String, String>, step: usize) -> Result<()> {
+    let manifest = serde_json::json!({
+        "program": concat!("afina ", env!("CARGO_PKG_VERSION")),
+        "seed": recipe.seed,
+        "device": recipe.device.device,
+        "sha256": fingerprints,
+    });
+    run_dir.write("recipe.toml", recipe.resolved().as_bytes())?;
+    run_dir.write("manifest.json", &serde_json::to_vec_pretty(&manifest)?)?;
+    if step == 0 {
+        run_dir.write("metrics.jsonl", b"")?;
+        run_dir.write("metrics.csv", format!("{}\n", csv_header()).as_bytes())?;
+        return Ok(());
+    }
+    run_dir.retain_lines("metrics.jsonl", |line| {
+        serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| metrics.step <= step)
+    })?;
+    run_dir.retain_lines("metrics.csv", |line| {
+        line.split(',').next().is_none_or(|first| first.parse::<usize>().map_or(true, |logged| logged <= step))
+    })?;
+    Ok(())
+}
+
+fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan) -> bool {
+    let _ = (model, plan);
+    recipe.train.gradient_checkpointing == "on"
+}
+
+fn base_parameters(model: &Llama) -> usize {
+    let config = &model.config;
+    let blocks: usize = model
+        .layers
+        .iter()
+        .flat_map(|block| block.projections())
+        .map(|(_, linear)| linear.weight.dims().iter().product::<usize>())
+        .sum();
+    let tables = if config.tie_word_embeddings { 1 } else { 2 };
+    blocks + tables * config.vocab_size * config.hidden_size + (2 * config.num_hidden_layers + 1) * config.hidden_size
+}

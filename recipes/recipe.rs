@@ -1,0 +1,404 @@
+//! A recipe file: TOML with torchtune's recipe names and PEFT's and axolotl's words for keys. Every accepted key is obeyed.
+
+use std::path::PathBuf;
+
+use afina_checkpoint::LINEAR_MODULES;
+use afina_train::LrScheduler;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::keys;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub version: u32,
+    /// The loop: `lora_finetune`.
+    pub recipe: String,
+    /// The run's folder under `checkpoints/`, or a path with a slash.
+    pub run: String,
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    pub model: ModelTable,
+    #[serde(default)]
+    pub lora: LoraTable,
+    pub data: DataTable,
+    #[serde(default)]
+    pub train: TrainTable,
+    #[serde(default)]
+    pub eval: EvalTable,
+    #[serde(default)]
+    pub save: SaveTable,
+    #[serde(default)]
+    pub device: DeviceTable,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelTable {
+    /// A Hugging Face model folder.
+    pub base: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoraTable {
+    pub r: usize,
+    pub alpha: f64,
+    pub target_modules: TargetModules,
+}
+
+/// `"all-linear"`, or names of projections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    Word(String),
+    Names(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataTable {
+    pub train: Vec<PathBuf>,
+    #[serde(default)]
+    pub validation: Vec<PathBuf>,
+    #[serde(default = "default_train_on")]
+    pub train_on: String,
+    /// Tokens in a packed row, and the longest example allowed.
+    #[serde(default = "default_seq_len")]
+    pub seq_len: usize,
+    #[serde(default = "default_excess_length")]
+    pub excess_length: String,
+    #[serde(default = "yes")]
+    pub packing: bool,
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrainTable {
+    pub epochs: usize,
+    /// Optimizer steps; overrides `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    pub micro_batch_size: usize,
+    pub gradient_accumulation_steps: usize,
+    pub optimizer: String,
+    pub learning_rate: f64,
+    pub lr_scheduler: LrScheduler,
+    pub warmup_ratio: f64,
+    pub min_lr_ratio: f64,
+    pub weight_decay: f64,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub max_grad_norm: f64,
+    /// `on`, `off` or `auto` (on when keeping every activation would take more than half of the free memory).
+    pub gradient_checkpointing: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvalTable {
+    /// 0: only at the end.
+    pub every_steps: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaveTable {
+    /// 0: only at the end.
+    pub every_steps: usize,
+    /// Checkpoints kept; 0 keeps all.
+    pub keep: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceTable {
+    /// `auto`, `cpu`, `cuda[:N]` or `wgpu[:N]`.
+    pub device: String,
+    /// CPU threads; 0 takes every core.
+    pub threads: usize,
+}
+
+impl Default for LoraTable {
+    fn default() -> LoraTable {
+        LoraTable { r: 16, alpha: 32.0, target_modules: TargetModules::Word("all-linear".to_owned()) }
+    }
+}
+
+impl Default for TrainTable {
+    fn default() -> TrainTable {
+        TrainTable {
+            epochs: 3,
+            max_steps: None,
+            micro_batch_size: 4,
+            gradient_accumulation_steps: 4,
+            optimizer: "adamw".to_owned(),
+            learning_rate: 2e-4,
+            lr_scheduler: LrScheduler::Cosine,
+            warmup_ratio: 0.03,
+            min_lr_ratio: 0.1,
+            weight_decay: 0.01,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            max_grad_norm: 1.0,
+            gradient_checkpointing: "auto".to_owned(),
+        }
+    }
+}
+
+impl Default for EvalTable {
+    fn default() -> EvalTable {
+        EvalTable { every_steps: 50 }
+    }
+}
+
+impl Default for SaveTable {
+    fn default() -> SaveTable {
+        SaveTable { every_steps: 50, keep: 3 }
+    }
+}
+
+impl Default for DeviceTable {
+    fn default() -> DeviceTable {
+        DeviceTable { device: "auto".to_owned(), threads: 0 }
+    }
+}
+
+fn default_seed() -> u64 {
+    42
+}
+
+fn default_train_on() -> String {
+    "assistant".to_owned()
+}
+
+fn default_seq_len() -> usize {
+    2048
+}
+
+fn default_excess_length() -> String {
+    "error".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    #[error("the recipe is not valid TOML")]
+    Toml { source: Box<toml::de::Error> },
+    #[error("{message}")]
+    Key { message: String, hint: String },
+    #[error("{message}")]
+    Value { message: String, hint: String },
+    #[error("override `{given}`: expected KEY=VALUE, as in train.learning_rate=1e-4")]
+    Override { given: String },
+}
+
+impl RecipeError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            RecipeError::Key { hint, .. } | RecipeError::Value { hint, .. } => Some(hint),
+            RecipeError::Toml { .. } | RecipeError::Override { .. } => None,
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe and lays `KEY=VALUE` overrides over it. A value that is not TOML is taken as a string.
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Recipe, RecipeError> {
+        let toml_error = |source| RecipeError::Toml { source: Box::new(source) };
+        let mut table: Table = text.parse().map_err(toml_error)?;
+        for given in overrides {
+            apply_override(&mut table, given)?;
+        }
+        keys::check(&table).map_err(|(message, hint)| RecipeError::Key { message, hint })?;
+        let recipe: Recipe = Value::Table(table).try_into().map_err(toml_error)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML, every key with its value.
+    pub fn resolved(&self) -> String {
+        toml::to_string(self).expect("a recipe is plain tables, strings and numbers")
+    }
+
+    /// The projections to adapt, by name.
+    pub fn target_modules(&self) -> Vec<String> {
+        match &self.lora.target_modules {
+            TargetModules::Word(_) => LINEAR_MODULES.iter().map(|&name| name.to_owned()).collect(),
+            TargetModules::Names(names) => names.clone(),
+        }
+    }
+
+    fn check(&self) -> Result<(), RecipeError> {
+        let one_of = |key: &str, value: &str, allowed: &[&str]| -> Result<(), RecipeError> {
+            if allowed.contains(&value) {
+                return Ok(());
+            }
+            Err(RecipeError::Value {
+                message: format!("`{key}`: expected {}, found \"{value}\"", allowed.join(" | ")),
+                hint: format!("set {key}={}", allowed[0]),
+            })
+        };
+        let require = |holds: bool, key: &str, expected: &str, found: String| -> Result<(), RecipeError> {
+            if holds {
+                return Ok(());
+            }
+            Err(RecipeError::Value {
+                message: format!("`{key}`: expected {expected}, found {found}"),
+                hint: format!("change {key}"),
+            })
+        };
+        require(self.version == 1, "version", "1", self.version.to_string())?;
+        one_of("recipe", &self.recipe, &["lora_finetune"])?;
+        one_of("data.train_on", &self.data.train_on, &["assistant", "last", "all"])?;
+        one_of("data.excess_length", &self.data.excess_length, &["error"])?;
+        one_of("train.optimizer", &self.train.optimizer, &["adamw"])?;
+        one_of("train.gradient_checkpointing", &self.train.gradient_checkpointing, &["auto", "on", "off"])?;
+        match &self.lora.target_modules {
+            TargetModules::Word(word) => one_of("lora.target_modules", word, &["all-linear"])?,
+            TargetModules::Names(names) => {
+                require(!names.is_empty(), "lora.target_modules", "at least one projection", "none".to_owned())?;
+                for name in names {
+                    one_of("lora.target_modules", name, &LINEAR_MODULES)?;
+                }
+            }
+        }
+        let train = &self.train;
+        require(!self.run.is_empty(), "run", "a name", "an empty one".to_owned())?;
+        require(!self.data.train.is_empty(), "data.train", "at least one file", "none".to_owned())?;
+        require(self.data.seq_len >= 2, "data.seq_len", "2 tokens or more", self.data.seq_len.to_string())?;
+        require(self.lora.r >= 1, "lora.r", "1 or more", self.lora.r.to_string())?;
+        require(self.lora.alpha > 0.0, "lora.alpha", "a positive number", self.lora.alpha.to_string())?;
+        require(train.epochs >= 1, "train.epochs", "1 or more", train.epochs.to_string())?;
+        require(train.max_steps != Some(0), "train.max_steps", "1 or more", "0".to_owned())?;
+        require(train.micro_batch_size >= 1, "train.micro_batch_size", "1 or more", "0".to_owned())?;
+        require(
+            train.gradient_accumulation_steps >= 1,
+            "train.gradient_accumulation_steps",
+            "1 or more",
+            "0".to_owned(),
+        )?;
+        require(
+            train.learning_rate > 0.0,
+            "train.learning_rate",
+            "a positive number",
+            train.learning_rate.to_string(),
+        )?;
+        require(
+            (0.0..=1.0).contains(&train.warmup_ratio),
+            "train.warmup_ratio",
+            "0 to 1",
+            train.warmup_ratio.to_string(),
+        )?;
+        require(
+            (0.0..=1.0).contains(&train.min_lr_ratio),
+            "train.min_lr_ratio",
+            "0 to 1",
+            train.min_lr_ratio.to_string(),
+        )?;
+        require(train.weight_decay >= 0.0, "train.weight_decay", "0 or more", train.weight_decay.to_string())?;
+        require(
+            train.max_grad_norm > 0.0,
+            "train.max_grad_norm",
+            "a positive number",
+            train.max_grad_norm.to_string(),
+        )?;
+        require(
+            train.betas.iter().all(|beta| (0.0..1.0).contains(beta)),
+            "train.betas",
+            "two numbers from 0 to below 1",
+            format!("{:?}", train.betas),
+        )?;
+        require(train.eps > 0.0, "train.eps", "a positive number", train.eps.to_string())
+    }
+}
+
+fn apply_override(table: &mut Table, given: &str) -> Result<(), RecipeError> {
+    let refused = || RecipeError::Override { given: given.to_owned() };
+    let (path, value) = given.trim_start_matches("--").split_once('=').ok_or_else(refused)?;
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_owned()));
+    let mut parts = path.split('.').peekable();
+    let mut table = table;
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            return Err(refused());
+        }
+        if parts.peek().is_none() {
+            // One file given where a list is expected is a list of one.
+            let value = match (table.get(part), value) {
+                (Some(Value::Array(_)), Value::String(one)) => Value::Array(vec![Value::String(one)]),
+                (_, value) => value,
+            };
+            table.insert(part.to_owned(), value);
+            return Ok(());
+        }
+        table = match table.entry(part).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => inner,
+            _ => return Err(refused()),
+        };
+    }
+    Err(refused())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str =
+        "version = 1\nrecipe = \"lora_finetune\"\nrun = \"r\"\n[model]\nbase = \"b\"\n[data]\ntrain = [\"t.jsonl\"]\n";
+
+    fn parse(overrides: &[&str]) -> Result<Recipe, RecipeError> {
+        let overrides: Vec<String> = overrides.iter().map(|&given| given.to_owned()).collect();
+        Recipe::parse(MINIMAL, &overrides)
+    }
+
+    #[test]
+    fn overrides_reach_any_key_with_or_without_dashes() {
+        let recipe = parse(&["train.learning_rate=1e-4", "--lora.r=8", "run=other", "data.train=x.jsonl"]).unwrap();
+        assert_eq!((recipe.train.learning_rate, recipe.lora.r, recipe.run.as_str()), (1e-4, 8, "other"));
+        assert_eq!(recipe.data.train, [PathBuf::from("x.jsonl")]);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_one() {
+        let error = parse(&["train.learnin_rate=1"]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key `train.learnin_rate`");
+        assert_eq!(error.hint(), Some("did you mean `train.learning_rate`?"));
+    }
+
+    #[test]
+    fn another_tools_key_is_told_its_name_here() {
+        assert_eq!(parse(&["lora.lora_r=8"]).unwrap_err().hint(), Some("it is `lora.r` here"));
+    }
+
+    #[test]
+    fn a_key_that_would_be_ignored_is_refused() {
+        let error = parse(&["lora.use_dora=true"]).unwrap_err();
+        assert_eq!(error.to_string(), "key `lora.use_dora` is not supported by this version");
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_by_name() {
+        for (given, message) in [
+            ("train.learning_rate=0", "`train.learning_rate`: expected a positive number, found 0"),
+            ("lora.r=0", "`lora.r`: expected 1 or more, found 0"),
+            ("data.train_on=user", "`data.train_on`: expected assistant | last | all, found \"user\""),
+        ] {
+            assert_eq!(parse(&[given]).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_resolved_recipe_reads_back_as_itself() {
+        let recipe = parse(&["train.max_steps=7"]).unwrap();
+        assert_eq!(Recipe::parse(&recipe.resolved(), &[]).unwrap(), recipe);
+    }
+}

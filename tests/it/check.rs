@@ -1,0 +1,30 @@
+//! Runs the program and compares what a user sees.
+
+use std::path::Path;
+use std::process::Command;
+
+use expect_test::Expect;
+
+/// Runs `afina` in `dir` and compares exit code, stdout and stderr with `expect`. The folder's path is printed as `[DIR]`.
+pub fn check_cli(dir: &Path, args: &[&str], expect: Expect) {
+    expect.assert_eq(&run_cli(dir, args));
+}
+
+/// The same text, for tests that look for a part of it.
+pub fn run_cli(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_afina"))
+        .args(args)
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the program runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&dir.display().to_string(), "[DIR]");
+    let code = output.status.code().map_or("none".to_owned(), |code| code.to_string());
+    let mut seen = format!("exit {code}\n");
+    for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        if !bytes.is_empty() {
+            seen += &format!("--- {name}\n{}\n", text(bytes).trim_end());
+        }
+    }
+    seen
+}

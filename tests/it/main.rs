@@ -1,0 +1,7 @@
+//! What a user can see, end to end. One binary; this is its table of contents.
+
+mod check;
+
+mod cli;
+mod data;
+mod tidy;
