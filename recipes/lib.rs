@@ -1,14 +1,17 @@
 //! Training loops to copy and change, and the settings to run them with. A loop is one file that imports no other loop; this file is the registry.
 
 mod built_in;
+mod event;
 mod examples;
 mod keys;
 mod lora_finetune;
 mod recipe;
+#[cfg(test)]
+mod resumed;
 
 pub use built_in::{BUILT_IN, BuiltIn, find_built_in};
+pub use event::{Control, Event, ResumeRefused, Start, Summary};
 pub use examples::{DataRefused, Examples, pieces, read_examples};
-pub use lora_finetune::{Control, Event, ResumeRefused, Start, Summary};
 pub use recipe::{
     DataTable, DeviceTable, EvalTable, LoraTable, ModelTable, Recipe, RecipeError, SaveTable, TargetModules, TrainTable,
 };

@@ -12,76 +12,17 @@ use afina_checkpoint::{AdapterConfig, ModelDir, RunDir, TrainedWith, sha256_file
 use afina_data::{Batch, TokenizedExample, epoch_order, pack, unpacked};
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
-    AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, csv_header, csv_row,
-    evaluate, load_checkpoint, peak_memory_bytes, save_checkpoint, train_step,
+    AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, activation_bytes,
+    available_memory_bytes, csv_header, csv_row, evaluate, load_checkpoint, peak_memory_bytes, read_state,
+    save_checkpoint, train_step,
 };
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
 use crate::{
-    Recipe,
+    Control, Event, Recipe, ResumeRefused, Start, Summary,
     examples::{pieces, read_examples},
 };
-
-/// What the caller sees while the loop runs.
-#[derive(Debug)]
-pub enum Event<'a> {
-    Loading { done: usize, total: usize },
-    Started(&'a Start),
-    Step { metrics: &'a Metrics, total_steps: usize },
-    Evaluated { step: usize, eval_loss: f64, token_accuracy: f64 },
-    Saved { step: usize, path: &'a Path },
-}
-
-/// What the caller answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    Continue,
-    /// Save and return.
-    Stop,
-}
-
-/// What is known before the first step: the figures people look for.
-#[derive(Debug, Clone)]
-pub struct Start {
-    pub run_dir: PathBuf,
-    pub examples: usize,
-    pub validation_examples: usize,
-    pub tokens: usize,
-    pub trained_tokens: usize,
-    pub trainable_parameters: usize,
-    pub base_parameters: usize,
-    /// Rows in an optimizer step, and examples in one, on average over the run.
-    pub rows_per_step: usize,
-    pub examples_per_step: f64,
-    pub total_steps: usize,
-    pub first_step: usize,
-    pub recompute: bool,
-    pub template_sha256: String,
-    pub base_sha256: String,
-    /// Three examples as (text of a token, is it trained).
-    pub shown: Vec<Vec<(String, bool)>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Summary {
-    pub run_dir: PathBuf,
-    pub steps: usize,
-    pub interrupted: bool,
-    /// The last step's.
-    pub loss: f64,
-    pub eval_loss: Option<f64>,
-    pub num_tokens: u64,
-    pub seconds: f64,
-    pub peak_memory: u64,
-}
-
-/// Something the run depends on is not what it was when the run began.
-#[derive(Debug, thiserror::Error)]
-#[error("the run cannot go on: {what} has changed since it began")]
-pub struct ResumeRefused {
-    pub what: String,
-}
 
 /// Trains the adapter that `recipe` describes and leaves it in `checkpoints/<run>/`.
 pub fn run(
@@ -122,7 +63,14 @@ pub fn run(
     })?;
     let lora_config =
         LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };
-    let (mut lora, mut optimizer, mut state) = match run_dir.latest().filter(|_| resume) {
+    let checkpoint = run_dir.latest().filter(|_| resume);
+    if let Some(checkpoint) = &checkpoint {
+        let found = read_state(checkpoint)?.fingerprints;
+        if let Some((what, _)) = fingerprints.iter().find(|(what, hash)| found.get(*what) != Some(*hash)) {
+            return Err(ResumeRefused { what: what.clone() }.into());
+        }
+    }
+    let (mut lora, mut optimizer, mut state) = match checkpoint {
         Some(checkpoint) => load_checkpoint(&checkpoint, &model, lora_config)?,
         None => {
             let lora = LoraSet::init(&model, lora_config, recipe.seed);
@@ -134,11 +82,8 @@ pub fn run(
             )
         }
     };
-    if let Some((what, _)) = fingerprints.iter().find(|(what, hash)| state.fingerprints.get(*what) != Some(*hash)) {
-        return Err(ResumeRefused { what: what.clone() }.into());
-    }
     let adapter_config = adapter_config(recipe, &base, &fingerprints);
-    let recompute = gradient_checkpointing(recipe, &model, &plan);
+    let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
     begin_logs(recipe, &run_dir, &fingerprints, state.step)?;
 
     let start = Start {
@@ -174,7 +119,7 @@ pub fn run(
         recompute,
     };
     let began = Instant::now();
-    let mut last_loss = f64::NAN;
+    let mut last = last_metrics(&run_dir);
     let mut interrupted = false;
     while state.step < plan.steps.len() && !interrupted {
         let step_began = Instant::now();
@@ -208,11 +153,10 @@ pub fn run(
         } else {
             None
         };
-        last_loss = outcome.loss.mean();
         let metrics = Metrics {
             step: state.step,
             epoch: plan.epoch_after(state.step),
-            loss: last_loss,
+            loss: outcome.loss.mean(),
             grad_norm: outcome.grad_norm,
             learning_rate,
             tokens_per_second: outcome.tokens as f64 / seconds,
@@ -225,6 +169,7 @@ pub fn run(
         run_dir.append_line("metrics.csv", &csv_row(&metrics))?;
         interrupted =
             on_event(Event::Step { metrics: &metrics, total_steps: plan.steps.len() }) == Control::Stop && !is_last;
+        last = Some(metrics);
 
         if interrupted || is_due(recipe.save.every_steps) {
             let path = run_dir.step_dir(state.step);
@@ -238,16 +183,8 @@ pub fn run(
     if !interrupted {
         write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?;
     }
-    Ok(Summary {
-        run_dir: run_dir.path().to_owned(),
-        steps: state.step,
-        interrupted,
-        loss: last_loss,
-        eval_loss: state.eval_loss,
-        num_tokens: state.num_tokens,
-        seconds: began.elapsed().as_secs_f64(),
-        peak_memory: peak_memory_bytes(),
-    })
+    let metrics = last.context("the plan has no step, and the run has no log")?;
+    Ok(Summary { run_dir: run_dir.path().to_owned(), metrics, interrupted, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// The whole run's data order, decided before the first step: a pure function of the recipe, so that a resumed run finds its place by its step alone.
@@ -340,9 +277,15 @@ fn run_dir(recipe: &Recipe, resume: bool) -> Result<RunDir> {
 fn fingerprints(recipe: &Recipe, base: &ModelDir, format: &ChatFormat) -> Result<BTreeMap<String, String>> {
     let mut decisive = recipe.clone();
     (decisive.save, decisive.eval, decisive.device) = Default::default();
+    let file = |name: &str| {
+        let path = base.path.join(name);
+        sha256_file(&path).with_context(|| format!("failed to read `{}`", path.display()))
+    };
     let mut fingerprints = BTreeMap::from([
         ("the base model".to_owned(), base.weights_sha256()?),
         ("the chat template".to_owned(), sha256_hex(format.template.source().as_bytes())),
+        ("the base's config.json".to_owned(), file("config.json")?),
+        ("the base's tokenizer.json".to_owned(), file("tokenizer.json")?),
         ("the recipe".to_owned(), sha256_hex(decisive.resolved().as_bytes())),
     ]);
     for path in recipe.data.train.iter().chain(&recipe.data.validation) {
@@ -387,9 +330,23 @@ fn begin_logs(recipe: &Recipe, run_dir: &RunDir, fingerprints: &BTreeMap<String,
     Ok(())
 }
 
-fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan) -> bool {
-    let _ = (model, plan);
-    recipe.train.gradient_checkpointing == "on"
+/// What the log's last line says: where a run that is resumed with nothing left to do stands.
+fn last_metrics(run_dir: &RunDir) -> Option<Metrics> {
+    let log = std::fs::read_to_string(run_dir.file("metrics.jsonl")).ok()?;
+    serde_json::from_str(log.lines().last()?).ok()
+}
+
+/// `auto` computes blocks again when keeping their activations would take more than half of the free memory.
+fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan, examples: &[TokenizedExample]) -> bool {
+    match recipe.train.gradient_checkpointing.as_str() {
+        "on" => true,
+        "off" => false,
+        _ => {
+            let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+            let needed = activation_bytes(&model.config, plan.largest_micro_batch(examples), longest);
+            available_memory_bytes().is_some_and(|available| needed > available / 2)
+        }
+    }
 }
 
 fn base_parameters(model: &Llama) -> usize {

@@ -70,6 +70,15 @@ impl AtomicDir {
         Ok(AtomicDir { aside })
     }
 
+    /// As [`AtomicDir::create`], but fails at once with `AlreadyExists` where `commit` would fail in the end.
+    pub fn create_new(path: &Path) -> io::Result<AtomicDir> {
+        let free = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if free { AtomicDir::create(path) } else { Err(taken()) }
+    }
+
     /// Where to write the folder's files until `commit`.
     pub fn path(&self) -> &Path {
         &self.aside.temporary
@@ -81,7 +90,7 @@ impl AtomicDir {
             fs::remove_dir(&self.aside.target)?;
         }
         if fs::symlink_metadata(&self.aside.target).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
+            return Err(taken());
         }
         self.aside.rename()
     }
@@ -138,6 +147,10 @@ impl Drop for Aside {
             remove(&self.temporary);
         }
     }
+}
+
+fn taken() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "something is there already")
 }
 
 fn parent(path: &Path) -> &Path {
@@ -217,6 +230,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
         for (text, replace) in [("one", false), ("two", false), ("three", true)] {
+            assert_eq!(AtomicDir::create_new(&path).is_err(), text != "one");
             let folder = AtomicDir::create(&path).unwrap();
             write_file(&folder.path().join("a"), text.as_bytes()).unwrap();
             let result = if replace { folder.commit_replacing() } else { folder.commit() };

@@ -41,7 +41,7 @@ pub enum ExportError {
 pub fn export_hf(model: &ModelDir, to: &Path) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let weights_sha256 = model.weights_sha256()?;
-    let folder = AtomicDir::create(to).map_err(io_error)?;
+    let folder = AtomicDir::create_new(to).map_err(io_error)?;
     copy_companions(model, folder.path())?;
     for name in model.weight_files() {
         copy(&model.path, folder.path(), name)?;
@@ -59,7 +59,7 @@ pub fn export_hf(model: &ModelDir, to: &Path) -> Result<(), ExportError> {
 pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let (config, adapters) = read_adapter(adapter_dir)?;
-    let folder = AtomicDir::create(to).map_err(io_error)?;
+    let folder = AtomicDir::create_new(to).map_err(io_error)?;
     write_adapter(folder.path(), &config, &adapters)?;
     folder.commit().map_err(io_error)
 }

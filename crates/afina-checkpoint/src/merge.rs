@@ -68,7 +68,7 @@ pub fn merge(
     let base_sha256 = base.weights_sha256()?;
     let adapter_sha256 = sha256_file(&adapter_dir.join(ADAPTER_WEIGHTS)).map_err(io_error)?;
 
-    let folder = AtomicDir::create(to).map_err(io_error)?;
+    let folder = AtomicDir::create_new(to).map_err(io_error)?;
     copy_companions(base, folder.path())?;
     let total = base.tensor_names().len();
     let (mut done, mut changed, mut lost) = (0, 0_usize, 0_usize);

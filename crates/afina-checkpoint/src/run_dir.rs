@@ -29,9 +29,9 @@ impl RunDir {
         write_file(&self.file(name), bytes)
     }
 
-    /// Whether a run has ever written a checkpoint or a result here.
+    /// Whether a run has left a checkpoint or a finished adapter here; logs alone are no loss.
     pub fn is_used(&self) -> bool {
-        self.file("recipe.toml").exists() || self.latest().is_some()
+        self.file("adapter_model.safetensors").exists() || self.latest().is_some()
     }
 
     pub fn step_dir(&self, step: usize) -> PathBuf {

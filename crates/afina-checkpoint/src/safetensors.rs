@@ -122,13 +122,16 @@ impl SafetensorsFile {
     }
 }
 
+/// What the caller of a streaming writer may fail with.
+pub type AnyError = Box<dyn Error + Send + Sync>;
+
 /// Why a safetensors file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error("failed to write `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("failed to make tensor `{name}` of `{}`", path.display())]
-    Tensor { path: PathBuf, name: String, source: Box<dyn Error + Send + Sync> },
+    Tensor { path: PathBuf, name: String, source: AnyError },
     #[error("tensor `{name}`: expected `{expected}`, found `{found}`")]
     Mismatch { name: String, expected: String, found: String },
     #[error("tensor `{name}` is listed twice")]
@@ -152,7 +155,7 @@ pub fn write_safetensors(
     path: &Path,
     infos: &[TensorInfo],
     metadata: &BTreeMap<String, String>,
-    next: &mut dyn FnMut(&str) -> Result<RawTensor, Box<dyn Error + Send + Sync>>,
+    next: &mut dyn FnMut(&str) -> Result<RawTensor, AnyError>,
 ) -> Result<(), WriteError> {
     let io_error = |source| WriteError::Io { path: path.into(), source };
     let mut order: Vec<&TensorInfo> = infos.iter().collect();

@@ -75,11 +75,12 @@ pub fn generate(
 
 /// The natural-log probability of every token of each continuation, given the prompt and the continuation's tokens before it.
 ///
-/// The prompt is read once, then all continuations in one pass.
+/// The prompt is read once, but for what `cache` shares with it, then all continuations in one pass. Afterwards the cache holds the prompt.
 pub fn score_continuations(
     model: &Llama,
     prompt: &[u32],
     continuations: &[Vec<u32>],
+    cache: &mut KvCache,
 ) -> Result<Vec<Vec<f32>>, GenerateError> {
     check_prompt(model, prompt)?;
     for continuation in continuations {
@@ -90,9 +91,10 @@ pub fn score_continuations(
         }
     }
     let (&last, before) = prompt.split_last().expect("the prompt was checked not to be empty");
-    let mut past = KvCache::new();
-    if !before.is_empty() {
-        model.forward(before, Segments::one(before.len()), Some(&mut past));
+    cache.keep_common_prefix(prompt);
+    let unread = &before[cache.len()..];
+    if !unread.is_empty() {
+        model.forward(unread, Segments::one(unread.len()), Some(cache));
     }
     // Each branch starts with the prompt's last token, whose logits predict the first token of the continuation.
     let mut inputs = Vec::new();
@@ -105,7 +107,7 @@ pub fn score_continuations(
     if targets.is_empty() {
         return Ok(lengths.iter().map(|_| Vec::new()).collect());
     }
-    let hidden = model.forward_after(&past, &inputs, Segments::from_lengths(&lengths));
+    let hidden = model.forward_after(cache, &inputs, Segments::from_lengths(&lengths));
     let mut logprobs = token_logprobs(model, hidden, &targets).into_iter();
     Ok(lengths.iter().map(|&length| logprobs.by_ref().take(length).collect()).collect())
 }

@@ -163,7 +163,14 @@ fn scores_are_the_log_softmax_of_the_full_pass() {
     let vocab = model.config.vocab_size;
     let prompt = &rows[0][..10];
     let continuations = vec![rows[0][10..14].to_vec(), vec![3], rows[0][10..12].to_vec()];
-    let scores = score_continuations(&model, prompt, &continuations).unwrap();
+    let scores = score_continuations(&model, prompt, &continuations, &mut KvCache::new()).unwrap();
+    // What an earlier prompt left in the cache changes nothing.
+    let mut cache = KvCache::new();
+    score_continuations(&model, &[&prompt[..6], &[9, 9]].concat(), &continuations, &mut cache).unwrap();
+    let again = score_continuations(&model, prompt, &continuations, &mut cache).unwrap();
+    for (again, scores) in again.iter().zip(&scores) {
+        assert!(largest_difference(again, scores) <= LOGIT_TOLERANCE);
+    }
     for (continuation, scores) in
         [(0, 4), (2, 2)].map(|(index, length)| (&continuations[index], (&scores[index], length)))
     {

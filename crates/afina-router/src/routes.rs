@@ -27,7 +27,7 @@
 //!
 //! [route_model]                    # asked when no word or regex matched
 //! model  = "tuned"
-//! system = "Elige el agente."      # optional
+//! system = "Agente"                # optional
 //! labels = ["facturacion", "envios", "recepcion"]   # names of agents; the most probable wins
 //! min_probability = 0.0            # optional: below it, the model abstains and the default answers
 //!
@@ -370,7 +370,7 @@ mod tests {
         let routes = Routes::parse(SHIPPED).unwrap();
         assert!(routes.routes.is_empty());
         let route = routes.route_model.unwrap();
-        assert_eq!((route.system.as_deref(), route.min_probability), (Some("Elige el agente."), 0.0));
+        assert_eq!((route.system.as_deref(), route.min_probability), (Some("Agente"), 0.0));
         assert_eq!(route.labels, ["soporte", "ventas", "facturacion", "envios", "legal", "recepcion"]);
         assert_eq!(routes.agents.keys().collect::<Vec<_>>(), {
             let mut labels: Vec<&String> = route.labels.iter().collect();

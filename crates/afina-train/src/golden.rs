@@ -99,6 +99,23 @@ fn run(name: &str, recompute: bool) -> Run {
 }
 
 #[test]
+fn learning_rates_equal_the_golden_ones() {
+    for case in json("golden/schedule.json")["cases"].as_array().unwrap() {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        let schedule = Schedule {
+            scheduler: serde_json::from_value(case["lr_scheduler"].clone()).unwrap(),
+            learning_rate: number("learning_rate"),
+            warmup_ratio: number("warmup_ratio"),
+            min_lr_ratio: number("min_lr_ratio"),
+            total_steps: case["steps"].as_u64().unwrap() as usize,
+        };
+        for (step, expected) in case["expected"].as_array().unwrap().iter().enumerate() {
+            assert!(relative(schedule.at(step), expected.as_f64().unwrap()) < 1e-12, "{schedule:?} at {step}");
+        }
+    }
+}
+
+#[test]
 fn twenty_steps_equal_pefts() {
     let examples = examples();
     for (name, base) in [("tied_all", "tied"), ("untied_all", "untied"), ("tied_qv", "tied")] {

@@ -55,6 +55,14 @@ pub fn save_checkpoint(
     new.commit_replacing().map_err(|error| failed(error.into()))
 }
 
+/// Where a checkpoint's run was, and what it depended on.
+pub fn read_state(dir: &Path) -> Result<TrainState, StateError> {
+    let path = dir.join("state.json");
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StateError::Read { path: path.clone(), source };
+    let json = std::fs::read(&path).map_err(|error| failed(error.into()))?;
+    serde_json::from_slice(&json).map_err(|error| failed(error.into()))
+}
+
 /// Reads back what [`save_checkpoint`] wrote.
 pub fn load_checkpoint(
     dir: &Path,
@@ -69,8 +77,7 @@ pub fn load_checkpoint(
     let lora = LoraSet::from_tensors(model, config, &tensors)
         .map_err(|error| failed("adapter_model.safetensors", error.into()))?;
 
-    let json = std::fs::read(dir.join("state.json")).map_err(|error| failed("state.json", error.into()))?;
-    let state: TrainState = serde_json::from_slice(&json).map_err(|error| failed("state.json", error.into()))?;
+    let state = read_state(dir)?;
 
     let path = dir.join("optimizer.safetensors");
     let file = SafetensorsFile::open(&path).map_err(|error| failed("optimizer.safetensors", error.into()))?;

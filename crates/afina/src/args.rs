@@ -1,5 +1,6 @@
 //! Every flag and its help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,7 +32,7 @@ pub struct Common {
     /// When to colour
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: When,
-    /// Where to compute: cpu, cuda[:N] or wgpu[:N] [default: cpu, unless built for a GPU that is found]
+    /// Where to compute: cpu, cuda[:N] or wgpu[:N] (in builds that have it) [default: cpu, or the recipe's]
     #[arg(long, value_name = "DEVICE", global = true)]
     pub device: Option<String>,
     /// CPU threads; 0 takes every core
@@ -360,16 +361,59 @@ pub enum Bench {
     },
 }
 
-/// The command line, with `--a.b c` and `--a.b=c` behind a recipe turned into `a.b=c`.
+/// The command line, with `--a.b c` and `--a.b=c` behind `train` turned into `a.b=c`.
 pub fn parse() -> Cli {
-    let mut given = std::env::args();
-    let mut args: Vec<String> = given.next().into_iter().collect();
-    while let Some(arg) = given.next() {
-        match arg.strip_prefix("--").filter(|key| key.contains('.')) {
-            Some(key) if key.contains('=') => args.push(key.to_owned()),
-            Some(key) => args.push(format!("{key}={}", given.next().unwrap_or_default())),
-            None => args.push(arg),
+    Cli::parse_from(recipe_keys_as_words(std::env::args_os().collect()))
+}
+
+/// A flag whose name has a dot is a recipe's key; flags before `train`, and of other commands, stay as they are.
+fn recipe_keys_as_words(args: Vec<OsString>) -> Vec<OsString> {
+    let is_train = |arg: &OsString| arg == "train" || arg == "run";
+    let first_word = args.iter().skip(1).position(|arg| !arg.to_string_lossy().starts_with('-')).map(|at| at + 1);
+    let Some(train) = first_word.filter(|&at| is_train(&args[at])) else { return args };
+    let mut words = args[..=train].to_vec();
+    let mut rest = args[train + 1..].iter();
+    while let Some(arg) = rest.next() {
+        let key = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
+        match key.map(|key| key.split_once('=').map_or((key, None), |(key, value)| (key, Some(value)))) {
+            Some((key, value)) if key.contains('.') => {
+                let value =
+                    value.map(str::to_owned).or_else(|| rest.next().map(|next| next.to_string_lossy().into_owned()));
+                words.push(format!("{key}={}", value.unwrap_or_default()).into());
+            }
+            _ => words.push(arg.clone()),
         }
     }
-    Cli::parse_from(args)
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> String {
+        let args = line.split(' ').map(OsString::from).collect();
+        recipe_keys_as_words(args).iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn only_recipe_keys_behind_train_become_words() {
+        for (given, expected) in [
+            (
+                "afina train r.toml --train.learning_rate 1e-4 --resume",
+                "afina train r.toml train.learning_rate=1e-4 --resume",
+            ),
+            ("afina --quiet run r --lora.r=8", "afina --quiet run r lora.r=8"),
+            ("afina train r --device=cpu", "afina train r --device=cpu"),
+            ("afina merge --to=out.d --base=./b", "afina merge --to=out.d --base=./b"),
+            ("afina serve --host=0.0.0.0 --model ./m", "afina serve --host=0.0.0.0 --model ./m"),
+        ] {
+            assert_eq!(words(given), expected);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -1,7 +1,9 @@
 //! From a word to a device: the only place where one is made.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use burn::tensor::Device;
+
+use crate::Usage;
 
 /// `auto`, `cpu`, `cuda[:N]` or `wgpu[:N]`.
 pub fn device(name: &str) -> Result<Device> {
@@ -9,7 +11,12 @@ pub fn device(name: &str) -> Result<Device> {
         None => (name, 0),
         Some((kind, index)) => match index.parse::<usize>() {
             Ok(index) => (kind, index),
-            Err(_) => bail!("device `{name}`: expected a number after the colon, found `{index}`"),
+            Err(_) => {
+                return Err(Usage::error(
+                    format!("device `{name}`: expected a number after the colon, found `{index}`"),
+                    "as in cuda:0",
+                ));
+            }
         },
     };
     match kind {
@@ -20,8 +27,11 @@ pub fn device(name: &str) -> Result<Device> {
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
         "cuda" | "wgpu" => {
             let _ = index;
-            bail!("device `{name}`: this build has no `{kind}`; build with `cargo build --release --features {kind}`")
+            Err(Usage::error(
+                format!("device `{name}`: this build has no `{kind}`"),
+                format!("build it with `cargo build --release --features {kind}`"),
+            ))
         }
-        _ => bail!("unknown device `{name}`: expected cpu, cuda[:N] or wgpu[:N]"),
+        _ => Err(Usage::error(format!("unknown device `{name}`"), "expected cpu, cuda[:N] or wgpu[:N]")),
     }
 }

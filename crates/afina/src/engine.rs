@@ -55,6 +55,12 @@ impl LlamaEngine {
     pub fn add_adapter(&mut self, id: &str, dir: &Path) -> Result<Option<String>> {
         let (config, tensors) =
             read_adapter(dir).with_context(|| format!("failed to read the adapter `{}`", dir.display()))?;
+        if self.models.iter().any(|served| served.card.id == id) {
+            return Err(crate::Usage::error(
+                format!("the name `{id}` is taken"),
+                "give each adapter a name of its own, not the base's",
+            ));
+        }
         let base = &self.models[0];
         let llama = apply_adapter(&base.llama, &config, &tensors)
             .with_context(|| format!("the adapter `{}` does not fit the model `{}`", dir.display(), base.card.id))?;
@@ -160,7 +166,8 @@ impl Engine for LlamaEngine {
             continuations.push(tokens);
         }
         let served = find(&mut self.models, &request.model)?;
-        let logprobs = score_continuations(&served.llama, &prompt, &continuations).map_err(refused)?;
+        let logprobs =
+            score_continuations(&served.llama, &prompt, &continuations, &mut served.cache).map_err(refused)?;
         let scores = logprobs
             .into_iter()
             .zip(continuations)

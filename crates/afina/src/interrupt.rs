@@ -23,7 +23,12 @@ pub fn watch() -> Result<Arc<AtomicBool>> {
     Ok(ASKED.get_or_init(|| flag).clone())
 }
 
-/// Whether a signal came since the last call.
+/// Whether a signal came.
+pub fn came(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::SeqCst)
+}
+
+/// Whether a signal came since the last call: for what goes on after it.
 pub fn take(flag: &AtomicBool) -> bool {
     flag.swap(false, Ordering::SeqCst)
 }

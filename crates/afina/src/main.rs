@@ -1,5 +1,6 @@
 //! The program: flags in, exit code out.
 
+mod allocator;
 mod args;
 mod commands;
 mod device;
@@ -11,11 +12,8 @@ use std::process::ExitCode;
 
 use output::Output;
 
-// Training allocates and frees activations of many megabytes at every step; glibc would give each back to the system and fault it in again.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_pages();
     let cli = args::parse();
     let output = Output::new(&cli.common);
     if cli.common.threads > 0 {
@@ -55,7 +53,8 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
             return (USAGE, usage.hint.clone());
         }
         if let Some(pull) = cause.downcast_ref::<afina_checkpoint::PullError>() {
-            return (FAILED, pull.hint());
+            let code = if matches!(pull, afina_checkpoint::PullError::Unknown { .. }) { USAGE } else { FAILED };
+            return (code, pull.hint());
         }
     }
     (FAILED, None)

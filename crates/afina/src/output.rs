@@ -14,7 +14,8 @@ pub struct Output {
     pub quiet: bool,
     /// Colours on stdout.
     pub color: bool,
-    color_stderr: bool,
+    /// Colours on stderr.
+    pub color_stderr: bool,
 }
 
 impl Output {
@@ -35,18 +36,16 @@ impl Output {
     /// The command's result: `text`, or `json` when that was asked for.
     pub fn result(&self, text: &str, json: &serde_json::Value) {
         if self.json {
-            println!("{json}");
+            write_stdout(&format!("{json}\n"));
         } else if !text.is_empty() {
-            println!("{}", text.trim_end_matches('\n'));
+            write_stdout(&format!("{}\n", text.trim_end_matches('\n')));
         }
     }
 
     /// Part of a text result, written at once and as it is.
     pub fn stream(&self, text: &str) {
         if !self.json {
-            let mut stdout = std::io::stdout().lock();
-            // A reader that has gone away ends the program's use, not the program.
-            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            write_stdout(text);
         }
     }
 
@@ -55,6 +54,11 @@ impl Output {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+
+    /// Faults of the user's data, which an error then sums up.
+    pub fn faults(&self, text: &str) {
+        eprint!("{text}");
     }
 
     pub fn warn(&self, text: &str) {
@@ -95,6 +99,11 @@ impl Output {
         if self.color { self.paint("32", text) } else { format!("«{text}»") }
     }
 
+    /// The same for stderr.
+    pub fn trained_note(&self, text: &str) -> String {
+        if self.color_stderr { self.paint_stderr("32", text) } else { format!("«{text}»") }
+    }
+
     fn paint(&self, code: &str, text: &str) -> String {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
@@ -102,4 +111,10 @@ impl Output {
     fn paint_stderr(&self, code: &str, text: &str) -> String {
         if self.color_stderr { format!("\u{1b}[1;{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// Writes at once. A reader that has gone away (`| head`) ends the program's use, not the program.
+fn write_stdout(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

@@ -87,8 +87,7 @@ pub fn config_from_gguf(gguf: &GgufFile) -> Result<LlamaConfig, ToHfError> {
         // A size that does not fit is caught by `from_json`'s bound.
         Ok(gguf.u64(&format!("llama.{key}"))?.map(|n| n as usize))
     };
-    let required =
-        |key: &str| Ok::<_, GgufError>(optional(key)?.ok_or_else(|| gguf.missing_key(&format!("llama.{key}")))?);
+    let required = |key: &str| optional(key).and_then(|n| n.ok_or_else(|| gguf.missing_key(&format!("llama.{key}"))));
 
     let hidden_size = required("embedding_length")?;
     let heads = required("attention.head_count")?;
@@ -251,10 +250,10 @@ mod tests {
     use crate::model_dir::ModelDir;
     use crate::testing::{bpe_vocabulary, noise};
 
+    type Tensors = Vec<(String, Vec<usize>, GgmlType)>;
+
     /// Metadata and tensors of a one-layer model, changed by `change`, converted.
-    fn convert(
-        change: fn(&mut Vec<(String, GgufValue)>, &mut Vec<(String, Vec<usize>, GgmlType)>),
-    ) -> Result<ModelDir, String> {
+    fn convert(change: fn(&mut Vec<(String, GgufValue)>, &mut Tensors)) -> Result<ModelDir, String> {
         let dir = tempfile::tempdir().unwrap();
         let vocabulary = bpe_vocabulary();
         let number = GgufValue::U32;
@@ -271,7 +270,7 @@ mod tests {
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
         metadata.extend(vocabulary.to_metadata());
-        let mut tensors: Vec<(String, Vec<usize>, GgmlType)> = [
+        let mut tensors: Tensors = [
             ("token_embd.weight", vec![vocabulary.tokens.len(), 64], GgmlType::Q8_0),
             ("blk.0.attn_norm.weight", vec![64], GgmlType::F32),
             ("blk.0.attn_q.weight", vec![64, 64], GgmlType::Q4_0),

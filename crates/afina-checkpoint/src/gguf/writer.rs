@@ -1,11 +1,11 @@
 //! Writing a GGUF file (version 3) as a stream: one tensor in memory at a time.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::types::{GgmlType, Value};
 use crate::atomic::AtomicFile;
+use crate::safetensors::AnyError;
 
 /// What tensors are aligned to; the format's default, so it needs no key.
 const ALIGNMENT: u64 = 32;
@@ -24,7 +24,7 @@ pub enum GgufWriteError {
     #[error("tensor `{name}` holds a value that is not finite")]
     NotFinite { name: String },
     #[error("failed to make tensor `{name}`")]
-    Tensor { name: String, source: Box<dyn Error + Send + Sync> },
+    Tensor { name: String, source: AnyError },
     #[error("`{key}`: an array must hold values of one type")]
     MixedArray { key: String },
 }
@@ -37,7 +37,7 @@ pub fn write_gguf(
     path: &Path,
     metadata: &[(String, Value)],
     tensors: &[(String, Vec<usize>, GgmlType)],
-    next: &mut dyn FnMut(&str) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>>,
+    next: &mut dyn FnMut(&str) -> Result<Vec<f32>, AnyError>,
 ) -> Result<(), GgufWriteError> {
     let header = header(metadata, tensors)?;
     let io_error = |source| GgufWriteError::Io { path: path.into(), source };

@@ -79,7 +79,7 @@ pub enum PullError {
     #[error("failed to read `{}`", path.display())]
     Gguf { path: PathBuf, source: GgufError },
     #[error("failed to convert `{}`", path.display())]
-    Convert { path: PathBuf, source: ToHfError },
+    Convert { path: PathBuf, source: Box<ToHfError> },
     #[error("`{}` is not a usable model folder", path.display())]
     Folder { path: PathBuf, source: ModelDirError },
     #[error("`{}` is taken: {holds}", path.display())]
@@ -191,7 +191,7 @@ fn convert(
     let gguf = GgufFile::open(gguf_path).map_err(|source| PullError::Gguf { path: gguf_path.into(), source })?;
     let folder = target.start()?;
     gguf_to_hf(&gguf, folder.path(), &mut |done, total| progress(PullEvent::Converting { done, total }))
-        .map_err(|source| PullError::Convert { path: gguf_path.into(), source })?;
+        .map_err(|source| PullError::Convert { path: gguf_path.into(), source: Box::new(source) })?;
     if let Some(text) = license_text {
         write_file(&folder.path().join("LICENSE"), &text)
             .map_err(|source| PullError::Io { path: target.path.clone(), source })?;

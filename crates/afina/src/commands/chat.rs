@@ -35,13 +35,24 @@ pub fn run(args: &Chat, device: &Device, output: &Output) -> Result<u8> {
         let conversation = Conversation { messages: messages.clone(), tools: None, parallel_tool_calls: None };
         let prompt = engine.format().prompt_tokens(&conversation)?;
         interrupt::take(&stopped); // a Ctrl-C while you typed is no reason to stop this answer
-        let (_, text) =
-            engine.continue_tokens(id, &prompt, args.sampling.max_tokens, sampling(&args.sampling), &mut |piece| {
+        let (_, text) = engine
+            .continue_tokens(id, &prompt, args.sampling.max_tokens, sampling(&args.sampling), &mut |piece| {
                 output.stream(piece);
                 if interrupt::take(&stopped) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .or_else(|error| match error {
+                afina_serve::EngineError::ContextLength { .. } => {
+                    output.warn("the conversation is longer than the model's context; /new starts another");
+                    Ok((afina_model::Generated { tokens: Vec::new(), stop: afina_model::Stop::Length }, String::new()))
+                }
+                other => Err(other),
             })?;
         output.stream("\n");
-        messages.push(Message::new(Role::Assistant, text.as_str()));
+        if text.is_empty() {
+            messages.pop(); // nothing was said: the conversation stays as it was
+        } else {
+            messages.push(Message::new(Role::Assistant, text.as_str()));
+        }
     }
     output.stream("\n");
     Ok(OK)

@@ -29,7 +29,7 @@ pub fn run(args: &Generate, device: &Device, output: &Output) -> Result<u8> {
     let (generated, text) =
         engine.continue_tokens(id, &prompt, args.sampling.max_tokens, sampling(&args.sampling), &mut |piece| {
             output.stream(piece);
-            interrupted = interrupt::take(&stopped);
+            interrupted |= interrupt::take(&stopped);
             if interrupted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
     output.stream("\n");

@@ -13,6 +13,9 @@ use crate::output::Output;
 pub fn run(args: &Logits, device: &Device, output: &Output) -> Result<u8> {
     let (engine, id) = model::load(&args.model.model, args.model.adapter.as_deref(), device, output)?;
     let tokens = engine.format().tokenizer.encode_with_specials(&args.prompt);
+    if tokens.is_empty() {
+        return Err(crate::Usage::error("the prompt has no tokens", "give --prompt some text"));
+    }
     let llama = engine.llama(id).expect("the model was just loaded under this id");
     let hidden = llama.forward(&tokens, Segments::one(tokens.len()), None);
     let logits = llama.logits(hidden);

@@ -46,10 +46,10 @@ pub fn run(args: &Quickstart, device: &Device, output: &Output) -> Result<u8> {
     let base = stages.run("pull", || pull::pull(MODEL, None, &dir.join("checkpoints/base"), None, output))?;
     let places = Places {
         base,
-        run: dir.join("checkpoints/router"),
-        peft: dir.join("checkpoints/router-peft"),
-        merged: dir.join("checkpoints/router-merged"),
-        gguf: dir.join("checkpoints/router-q8_0.gguf"),
+        run: dir.join("checkpoints/quickstart"),
+        peft: dir.join("checkpoints/quickstart-peft"),
+        merged: dir.join("checkpoints/quickstart-merged"),
+        gguf: dir.join("checkpoints/quickstart-q8_0.gguf"),
     };
     let questions = Questions::new(DATA[0].1, DATA[1].1, DATA[2].1, args.short.map(|steps| 3 * steps))?;
 
@@ -119,6 +119,9 @@ fn write_data(dir: &Path) -> Result<()> {
                 "`{}` is there and is not the example's: choose another folder with --dir",
                 path.display()
             ),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
+            }
             Err(_) => {
                 let parent = path.parent().expect("the example's files lie in folders");
                 std::fs::create_dir_all(parent).with_context(|| format!("failed to make `{}`", parent.display()))?;
@@ -158,10 +161,6 @@ fn train_adapter(
     device: &Device,
     output: &Output,
 ) -> Result<Option<afina_recipes::Summary>> {
-    if places.run.join("adapter_model.safetensors").exists() {
-        output.note(&format!("   already trained: {} (remove it to train again)", places.run.display()));
-        return Ok(None);
-    }
     let built_in = find_built_in(RECIPE).expect("the quickstart's recipe is built in");
     let path = |name: &str| dir.join(name).display().to_string();
     let mut overrides = vec![
@@ -174,6 +173,16 @@ fn train_adapter(
         overrides.push(format!("train.max_steps={steps}"));
     }
     let recipe = Recipe::parse(built_in.toml, &overrides)?;
+    let run = places.run.display();
+    if places.run.join("adapter_model.safetensors").exists() {
+        if std::fs::read_to_string(places.run.join("recipe.toml")).is_ok_and(|found| found == recipe.resolved()) {
+            output.note(&format!("   already trained: {run} (remove it to train again)"));
+            return Ok(None);
+        }
+        anyhow::bail!(
+            "`{run}` holds another training than the quickstart's: remove it, or choose another folder with --dir"
+        );
+    }
     let resume = places.run.join("latest").exists();
     train::train(&recipe, device, resume, output).map(Some)
 }
@@ -206,7 +215,7 @@ merged model   {merged}  (Hugging Face folder)
 GGUF           {gguf}  (Q8_0, for llama.cpp and its kin)
 
 next:
-  afina chat --model {merged} --system \"Elige el agente.\"
+  afina chat --model {merged} --system \"Agente\"
   afina serve --model {base} --adapter tuned={run}
   afina train {RECIPE} run=mine data.train=YOUR.jsonl data.validation=YOURS.jsonl model.base={base}
 "

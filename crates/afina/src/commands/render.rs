@@ -26,7 +26,7 @@ pub fn run(args: &Render, output: &Output) -> Result<u8> {
     let marks = if output.color { "green is trained" } else { "«» is trained" };
     let text = format!(
         "{}\n{} tokens, {trained} trained ({marks})",
-        marked(&pieces, output).trim_end_matches('\n'),
+        marked(&pieces, |text| output.trained(text)).trim_end_matches('\n'),
         tokens.len()
     );
     let tokens: Vec<_> =
@@ -36,12 +36,12 @@ pub fn run(args: &Render, output: &Output) -> Result<u8> {
 }
 
 /// The text of tokens, runs of trained ones marked.
-pub fn marked(pieces: &[(String, bool)], output: &Output) -> String {
+pub fn marked(pieces: &[(String, bool)], mark: impl Fn(&str) -> String) -> String {
     pieces
         .chunk_by(|a, b| a.1 == b.1)
         .map(|run| {
             let text: String = run.iter().map(|(text, _)| text.as_str()).collect();
-            if run[0].1 { output.trained(&text) } else { text }
+            if run[0].1 { mark(&text) } else { text }
         })
         .collect()
 }

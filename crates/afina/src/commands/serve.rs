@@ -37,7 +37,7 @@ pub fn run(args: &Serve, device: &Device, output: &Output) -> Result<u8> {
     let (stop, stopped) = stop_signal();
     let asked = interrupt::watch()?;
     std::thread::spawn(move || {
-        while !interrupt::take(&asked) {
+        while !interrupt::came(&asked) {
             std::thread::sleep(Duration::from_millis(50));
         }
         stop.stop();

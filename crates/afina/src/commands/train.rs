@@ -30,9 +30,9 @@ pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
     let summary = train(&recipe, &device, args.resume, output)?;
     let run = summary.run_dir.display();
     let text = if summary.interrupted {
-        format!("stopped after step {}; go on with: afina train {} --resume", summary.steps, args.recipe)
+        format!("stopped after step {}; go on with: afina train {run}/recipe.toml --resume", summary.metrics.step)
     } else {
-        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.steps, summary.seconds)
+        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.metrics.step, summary.seconds)
     };
     output.result(&text, &summary_json(&summary));
     Ok(if summary.interrupted { INTERRUPTED } else { OK })
@@ -67,7 +67,7 @@ pub fn train(recipe: &Recipe, device: &Device, resume: bool, output: &Output) ->
             ),
             Event::Saved { step, path } => note(&bar, output, &format!("step {step}: saved {}", path.display())),
         }
-        if interrupt::take(&stopped) { Control::Stop } else { Control::Continue }
+        if interrupt::came(&stopped) { Control::Stop } else { Control::Continue }
     });
     bar.finish_and_clear();
     show_refused(result, output)
@@ -77,23 +77,18 @@ pub fn train(recipe: &Recipe, device: &Device, resume: bool, output: &Output) ->
 pub fn show_refused<T>(result: Result<T>, output: &Output) -> Result<T> {
     const SHOWN_OF_A_RULE: usize = 20;
     if let Some(refused) = result.as_ref().err().and_then(|error| error.downcast_ref::<DataRefused>()) {
-        output.note(&afina_data::render_text(&refused.diagnostics, &refused.summary, SHOWN_OF_A_RULE));
+        output.faults(&afina_data::render_text(&refused.diagnostics, &refused.summary, SHOWN_OF_A_RULE));
     }
     result
 }
 
-pub fn summary_json(summary: &Summary) -> serde_json::Value {
-    json!({
-        "run": summary.run_dir,
-        "step": summary.steps,
-        "interrupted": summary.interrupted,
-        "loss": summary.loss,
-        "eval_loss": summary.eval_loss,
-        "num_tokens": summary.num_tokens,
-        "seconds": summary.seconds,
-        "tokens_per_second": summary.num_tokens as f64 / summary.seconds,
-        "peak_memory": summary.peak_memory,
-    })
+/// The last step's metrics, and what is known of the whole run.
+fn summary_json(summary: &Summary) -> serde_json::Value {
+    let mut json = serde_json::to_value(&summary.metrics).expect("metrics are plain numbers");
+    json["run"] = json!(summary.run_dir);
+    json["interrupted"] = json!(summary.interrupted);
+    json["seconds"] = json!(summary.seconds);
+    json
 }
 
 /// A file's text, else a built-in recipe's.
@@ -141,13 +136,16 @@ fn describe(start: &Start, output: &Output) {
     if start.first_step > 0 {
         output.note(&format!("resumed        after step {}", start.first_step));
     }
-    output.note(if output.color {
+    output.note(if output.color_stderr {
         "examples       trained text in green"
     } else {
         "examples       trained text between «»"
     });
     for example in &start.shown {
-        output.note(&format!("  {}", super::render::marked(example, output).replace('\n', "⏎")));
+        output.note(&format!(
+            "  {}",
+            super::render::marked(example, |text| output.trained_note(text)).replace('\n', "⏎")
+        ));
     }
 }
 

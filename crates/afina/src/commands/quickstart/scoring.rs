@@ -26,6 +26,8 @@ const ADAPTER: &str = "tuned";
 /// The questions, and what needs no neural network to answer them.
 pub struct Questions {
     valid: &'static str,
+    /// Whether only some of the questions are asked.
+    short: bool,
     test: String,
     cases: Vec<Case>,
     majority: String,
@@ -47,6 +49,7 @@ impl Questions {
         let kept = test.lines().take(limit.unwrap_or(usize::MAX)).flat_map(|line| [line, "\n"]).collect::<String>();
         Ok(Questions {
             valid,
+            short: limit.is_some(),
             cases: read_cases(&kept)?,
             test: kept,
             majority: majority(&train).ok_or_else(|| anyhow!("the training file has no example"))?,
@@ -83,7 +86,7 @@ pub fn score(
     let asked: Vec<_> = conversations.iter().take(GREEDY_ROWS).collect();
     let validation: Vec<TokenizedExample> = self::conversations(questions.valid)?
         .iter()
-        .take(if questions.cases.len() < conversations.len() { GREEDY_ROWS } else { usize::MAX })
+        .take(if questions.short { GREEDY_ROWS } else { usize::MAX })
         .enumerate()
         .map(|(index, conversation)| {
             let encoded = format.training_tokens(conversation, TrainOn::Assistant)?;

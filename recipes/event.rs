@@ -1,0 +1,62 @@
+//! What a loop tells its caller, and what the caller answers.
+
+use std::path::{Path, PathBuf};
+
+use afina_train::Metrics;
+
+/// What the caller sees while the loop runs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Loading { done: usize, total: usize },
+    Started(&'a Start),
+    Step { metrics: &'a Metrics, total_steps: usize },
+    Evaluated { step: usize, eval_loss: f64, token_accuracy: f64 },
+    Saved { step: usize, path: &'a Path },
+}
+
+/// What the caller answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    Continue,
+    /// Save and return.
+    Stop,
+}
+
+/// What is known before the first step: the figures people look for.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub run_dir: PathBuf,
+    pub examples: usize,
+    pub validation_examples: usize,
+    pub tokens: usize,
+    pub trained_tokens: usize,
+    pub trainable_parameters: usize,
+    pub base_parameters: usize,
+    /// Rows in an optimizer step, and examples in one, on average over the run.
+    pub rows_per_step: usize,
+    pub examples_per_step: f64,
+    pub total_steps: usize,
+    pub first_step: usize,
+    pub recompute: bool,
+    pub template_sha256: String,
+    pub base_sha256: String,
+    /// Three examples as (text of a token, is it trained).
+    pub shown: Vec<Vec<(String, bool)>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Summary {
+    pub run_dir: PathBuf,
+    /// Of the last step; the run is done when its `step` is the plan's last.
+    pub metrics: Metrics,
+    pub interrupted: bool,
+    /// Since the first step of this call.
+    pub seconds: f64,
+}
+
+/// Something the run depends on is not what it was when the run began.
+#[derive(Debug, thiserror::Error)]
+#[error("the run cannot go on: {what} has changed since it began")]
+pub struct ResumeRefused {
+    pub what: String,
+}
