@@ -41,7 +41,7 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
             }
             Item::Diagnostic(_) => {}
             Item::Example(example) => match tokenize(&name, &example, format, train_on, longest) {
-                Err(diagnostic) => refused.diagnostics.push(diagnostic),
+                Err(diagnostic) => refused.diagnostics.push(*diagnostic),
                 Ok(tokenized) => {
                     examples.tokenized.push(tokenized);
                     examples.conversations.push(example.into_conversation());
@@ -80,16 +80,18 @@ fn tokenize(
     format: &ChatFormat,
     train_on: TrainOn,
     longest: usize,
-) -> Result<TokenizedExample, Diagnostic> {
-    let fault = |rule, message, hint: &str| Diagnostic {
-        rule,
-        severity: Severity::Error,
-        file: file.to_owned(),
-        line: example.line(),
-        column: 1,
-        pointer: String::new(),
-        message,
-        hint: hint.to_owned(),
+) -> Result<TokenizedExample, Box<Diagnostic>> {
+    let fault = |rule, message, hint: &str| {
+        Box::new(Diagnostic {
+            rule,
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line: example.line(),
+            column: 1,
+            pointer: String::new(),
+            message,
+            hint: hint.to_owned(),
+        })
     };
     let encoded = format.training_tokens(example.conversation(), train_on).map_err(|error| {
         let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();

@@ -143,3 +143,11 @@ fn links_in_the_readmes_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn a_device_is_an_argument_and_never_the_default_one() {
+    let forbidden = concat!("Device::", "default()");
+    for path in files().iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+        assert!(!read(path).contains(forbidden), "{} asks for the default device", path.display());
+    }
+}

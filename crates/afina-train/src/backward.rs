@@ -56,6 +56,8 @@ pub fn loss_and_gradient(model: &Llama, lora: &LoraSet, batch: &MicroBatch, reco
     (loss, Tensor::cat(gradients.concat(), 0))
 }
 
+/// What the backward pass needs of a block.
+#[allow(clippy::large_enum_variant)] // one a block: boxing would save nothing
 enum Kept {
     Input(Tensor<2>),
     Graph(Graph),
