@@ -90,24 +90,25 @@ pub fn score_continuations(
             return Err(GenerateError::PromptTooLong { prompt: whole, context: model.config.max_position_embeddings });
         }
     }
-    let (&last, before) = prompt.split_last().expect("the prompt was checked not to be empty");
-    cache.keep_common_prefix(prompt);
-    let unread = &before[cache.len()..];
-    if !unread.is_empty() {
-        model.forward(unread, Segments::one(unread.len()), Some(cache));
-    }
-    // Each branch starts with the prompt's last token, whose logits predict the first token of the continuation.
-    let mut inputs = Vec::new();
-    for continuation in continuations.iter().filter(|continuation| !continuation.is_empty()) {
-        inputs.push(last);
-        inputs.extend_from_slice(&continuation[..continuation.len() - 1]);
-    }
     let lengths: Vec<usize> = continuations.iter().map(Vec::len).collect();
     let targets: Vec<u32> = continuations.concat();
     if targets.is_empty() {
         return Ok(lengths.iter().map(|_| Vec::new()).collect());
     }
-    let hidden = model.forward_after(cache, &inputs, Segments::from_lengths(&lengths));
+    // Each branch starts with the prompt's last token, whose logits predict the first token of the continuation.
+    let (&last, before) = prompt.split_last().expect("the prompt was checked not to be empty");
+    let branches: Vec<Vec<u32>> = continuations
+        .iter()
+        .filter(|continuation| !continuation.is_empty())
+        .map(|continuation| [&[last], &continuation[..continuation.len() - 1]].concat())
+        .collect();
+    let hidden = if before.is_empty() {
+        model.forward(&branches.concat(), Segments::from_lengths(&lengths), None)
+    } else {
+        cache.keep_common_prefix(before);
+        let unread = &before[cache.len()..];
+        model.forward_branches(unread, &branches, cache)
+    };
     let mut logprobs = token_logprobs(model, hidden, &targets).into_iter();
     Ok(lengths.iter().map(|&length| logprobs.by_ref().take(length).collect()).collect())
 }

@@ -185,6 +185,10 @@ fn scores_are_the_log_softmax_of_the_full_pass() {
         }
     }
     assert_eq!(scores[1].len(), 1);
+    // A prompt of one token has nothing before it to read.
+    let short = score_continuations(&model, &rows[0][..1], &[rows[0][1..3].to_vec()], &mut KvCache::new()).unwrap();
+    let long = score_continuations(&model, &rows[0][..2], &[rows[0][2..3].to_vec()], &mut KvCache::new()).unwrap();
+    assert!((short[0][1] - long[0][0]).abs() <= LOGIT_TOLERANCE);
 }
 
 #[test]

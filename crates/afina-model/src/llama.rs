@@ -91,14 +91,28 @@ impl Llama {
         self.final_norm(hidden)
     }
 
-    /// Like [`Llama::forward`] behind `past`, which every segment sees and none changes.
-    pub fn forward_after(&self, past: &KvCache, tokens: &[u32], segments: Segments) -> Tensor<2> {
-        let context = self.context(segments, past.len());
-        let mut hidden = self.embed(tokens);
+    /// Reads `prompt` behind the cache, and behind it each of the branches, which do not see each other, all in one pass. The cache gets the prompt.
+    ///
+    /// Returns the branches' final hidden states, `[branch tokens, hidden]`.
+    pub fn forward_branches(&self, prompt: &[u32], branches: &[Vec<u32>], cache: &mut KvCache) -> Tensor<2> {
+        let lengths: Vec<usize> = branches.iter().map(Vec::len).collect();
+        let stem = Segments::one(prompt.len());
+        let twigs = Segments::from_lengths(&lengths);
+        let first = cache.len();
+        let positions = [stem.positions(first), twigs.positions(first + prompt.len())].concat();
+        let (cos, sin) = self.rope.at(&positions, &self.device());
+
+        let mut hidden = self.embed(&[prompt, &branches.concat()].concat());
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward_with(hidden, |attention, x| attention.forward(x, &context, past.past(index)).0);
+            let past = cache.past(index);
+            hidden = layer.forward_with(hidden, |attention, x| {
+                let (out, k, v) = attention.forward_branches(x, &cos, &sin, past, &stem, &twigs);
+                cache.append(index, k, v);
+                out
+            });
         }
-        self.final_norm(hidden)
+        cache.advance(prompt);
+        self.final_norm(hidden.narrow(0, prompt.len(), twigs.tokens()))
     }
 
     pub fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
@@ -168,16 +182,58 @@ impl Attention {
         context: &Context,
         past: Option<(Tensor<3>, Tensor<3>)>,
     ) -> (Tensor<2>, Tensor<3>, Tensor<3>) {
+        let (q, k, v) = self.queries_keys_values(x, &context.cos, &context.sin);
+        let out = afina_ops::attention(q, k.clone(), v.clone(), past, &context.segments);
+        (self.output(out), k, v)
+    }
+
+    /// The first tokens of `x` are the `stem`, the rest `twigs` that each see the past and the stem. Returns the output, and the stem's keys and values.
+    fn forward_branches(
+        &self,
+        x: Tensor<2>,
+        cos: &Tensor<2>,
+        sin: &Tensor<2>,
+        past: Option<(Tensor<3>, Tensor<3>)>,
+        stem: &Segments,
+        twigs: &Segments,
+    ) -> (Tensor<2>, Tensor<3>, Tensor<3>) {
+        let (q, k, v) = self.queries_keys_values(x, cos, sin);
+        let (length, rest) = (stem.tokens(), twigs.tokens());
+        let stem_of = |x: &Tensor<3>| x.clone().narrow(0, 0, length);
+        let twigs_of = |x: &Tensor<3>| x.clone().narrow(0, length, rest);
+        let (stem_k, stem_v) = (stem_of(&k), stem_of(&v));
+        let behind = match &past {
+            None => (stem_k.clone(), stem_v.clone()),
+            Some((past_k, past_v)) => (
+                Tensor::cat(vec![past_k.clone(), stem_k.clone()], 0),
+                Tensor::cat(vec![past_v.clone(), stem_v.clone()], 0),
+            ),
+        };
+        let out = Tensor::cat(
+            vec![
+                afina_ops::attention(stem_of(&q), stem_k.clone(), stem_v.clone(), past, stem),
+                afina_ops::attention(twigs_of(&q), twigs_of(&k), twigs_of(&v), Some(behind), twigs),
+            ],
+            0,
+        );
+        (self.output(out), stem_k, stem_v)
+    }
+
+    /// Queries and keys are rotated.
+    fn queries_keys_values(&self, x: Tensor<2>, cos: &Tensor<2>, sin: &Tensor<2>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         let [tokens, _] = x.dims();
         let heads = |x: Tensor<2>, heads: usize| x.reshape([tokens, heads, self.head_dim]);
         let q = heads(self.q_proj.forward(x.clone()), self.num_attention_heads);
         let k = heads(self.k_proj.forward(x.clone()), self.num_key_value_heads);
         let v = heads(self.v_proj.forward(x), self.num_key_value_heads);
-        let q = afina_ops::rotary(q, context.cos.clone(), context.sin.clone());
-        let k = afina_ops::rotary(k, context.cos.clone(), context.sin.clone());
-        let out = afina_ops::attention(q, k.clone(), v.clone(), past, &context.segments);
-        let out = out.reshape([tokens, self.num_attention_heads * self.head_dim]);
-        (self.o_proj.forward(out), k, v)
+        let rotate = |x| afina_ops::rotary(x, cos.clone(), sin.clone());
+        (rotate(q), rotate(k), v)
+    }
+
+    /// `out`: `[tokens, heads, head_dim]`
+    fn output(&self, out: Tensor<3>) -> Tensor<2> {
+        let [tokens, heads, head_dim] = out.dims();
+        self.o_proj.forward(out.reshape([tokens, heads * head_dim]))
     }
 }
 
