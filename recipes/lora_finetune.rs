@@ -93,7 +93,7 @@ pub fn run(
         tokens: train.iter().map(|example| example.tokens.len()).sum(),
         trained_tokens: train.iter().flat_map(|example| &example.loss_mask).filter(|&&trained| trained).count(),
         trainable_parameters: lora.parameters(),
-        base_parameters: base_parameters(&model),
+        base_parameters: base.config.parameters() as usize,
         rows_per_step: recipe.train.micro_batch_size * recipe.train.gradient_accumulation_steps,
         examples_per_step: plan.steps.iter().flatten().flatten().flatten().count() as f64 / plan.steps.len() as f64,
         total_steps: plan.steps.len(),
@@ -347,16 +347,4 @@ fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan, examples:
             available_memory_bytes().is_some_and(|available| needed > available / 2)
         }
     }
-}
-
-fn base_parameters(model: &Llama) -> usize {
-    let config = &model.config;
-    let blocks: usize = model
-        .layers
-        .iter()
-        .flat_map(|block| block.projections())
-        .map(|(_, linear)| linear.weight.dims().iter().product::<usize>())
-        .sum();
-    let tables = if config.tie_word_embeddings { 1 } else { 2 };
-    blocks + tables * config.vocab_size * config.hidden_size + (2 * config.num_hidden_layers + 1) * config.hidden_size
 }
