@@ -56,13 +56,6 @@ pub fn run(
     // 3. The run's folder, and what must stay the same under it.
     let run_dir = run_dir(recipe, resume)?;
     let fingerprints = fingerprints(recipe, &base, &format)?;
-
-    // 4. The model (frozen) and the adapter.
-    let model = load_llama(&base, device, &mut |done, total| {
-        on_event(Event::Loading { done, total });
-    })?;
-    let lora_config =
-        LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };
     let checkpoint = run_dir.latest().filter(|_| resume);
     if let Some(checkpoint) = &checkpoint {
         let found = read_state(checkpoint)?.fingerprints;
@@ -70,6 +63,13 @@ pub fn run(
             return Err(ResumeRefused { what: what.clone() }.into());
         }
     }
+
+    // 4. The model (frozen) and the adapter.
+    let model = load_llama(&base, device, &mut |done, total| {
+        on_event(Event::Loading { done, total });
+    })?;
+    let lora_config =
+        LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };
     let (mut lora, mut optimizer, mut state) = match checkpoint {
         Some(checkpoint) => load_checkpoint(&checkpoint, &model, lora_config)?,
         None => {
