@@ -1,0 +1,38 @@
+//! Validates one file and prints its diagnostics as JSON: the crate without the program around it.
+//!
+//! `cargo run --release -p afina-data --example check -- validate data/marv.jsonl --method sft`
+#![allow(clippy::print_stdout)]
+
+use std::{fs::File, io::BufReader};
+
+use afina_data::{Item, Method, Profile, ReadOptions, control_tokens_of, read};
+
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Error> {
+    let mut path = None;
+    let mut options = ReadOptions::new(Method::Sft, Profile::OpenAi);
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "validate");
+    while let Some(arg) = args.next() {
+        let Some(name) = arg.strip_prefix("--") else {
+            path = Some(arg);
+            continue;
+        };
+        let value = args.next().ok_or("a flag without a value")?;
+        match name {
+            "method" => options.method = value.parse()?,
+            "profile" => options.profile = value.parse()?,
+            "target" => options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?,
+            _ => {}
+        }
+    }
+    let path = path.ok_or("expected a file")?;
+    let mut diagnostics = Vec::new();
+    let summary = read(&mut BufReader::new(File::open(&path)?), &path, &options, &mut |item| {
+        if let Item::Diagnostic(diagnostic) = item {
+            diagnostics.push(diagnostic);
+        }
+    })?;
+    println!("{}", serde_json::json!({ "diagnostics": diagnostics, "summary": summary }));
+    Ok(())
+}
