@@ -4,6 +4,7 @@
 mod batch;
 mod diagnostic;
 mod example;
+mod facts;
 mod findings;
 pub mod json;
 mod jsonl;

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::{
     Severity::{self, Error, Info, Warning},
+    facts::Facts,
     findings::Findings,
     json::Value,
     read::Method,
@@ -59,7 +60,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 14] = [
+const TABLES: &[Table] = &[
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -258,16 +259,9 @@ const TABLES: [Table; 14] = [
             ("dpo-output-empty", Error),
         ],
     ),
-    (
-        Group::Dataset,
-        include_str!("rules/dataset.rs"),
-        &[
-            ("too-few-examples", Error),
-            ("few-examples", Info),
-            ("missing-system-message", Info),
-            ("duplicate-example", Warning),
-        ],
-    ),
+    (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
 ];
 
 /// Every rule there is, in the order of the groups.
@@ -302,11 +296,9 @@ fn docs(source: &str, id: &str) -> String {
 
 /// The rules of a record and of everything in it, from its format on. Returns its messages, where there are some to
 /// train on.
-pub(crate) fn check_record<'t>(
-    record: Value<'t>,
-    format: Option<detect::Format>,
-    out: &mut Findings,
-) -> Option<Turns<'t>> {
+pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    let format = detect::detect(record);
+    facts.format = format;
     if !format::check_format(record, format, out) {
         return None;
     }
@@ -316,6 +308,7 @@ pub(crate) fn check_record<'t>(
     }
     let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), out);
     tools::check_declarations(record, out);
+    facts.has_system = turns.as_ref().map(Turns::has_system);
     turns
 }
 
@@ -375,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_table_names_the_rules_that_exist_and_no_others() {
-        for (_, source, ids) in TABLES {
+        for &(_, source, ids) in TABLES {
             let found: std::collections::BTreeSet<_> = ids_in(source).into_iter().collect();
             let named: std::collections::BTreeSet<_> = ids.iter().map(|(id, _)| *id).collect();
             assert_eq!(found, named);
