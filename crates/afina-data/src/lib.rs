@@ -2,6 +2,7 @@
 //! and rows of tokens for the trainer. No tensors and no network here.
 
 mod batch;
+mod convert;
 mod diagnostic;
 mod example;
 mod findings;
@@ -17,6 +18,7 @@ mod tokens;
 mod view;
 
 pub use batch::Batch;
+pub use convert::{Conversion, ConvertError, Format, Note, convert};
 pub use diagnostic::{Diagnostic, Severity};
 pub use example::Example;
 pub use jsonl::MAX_LINE_BYTES;
