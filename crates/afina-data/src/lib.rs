@@ -24,6 +24,6 @@ pub use example::Example;
 pub use jsonl::MAX_LINE_BYTES;
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
-pub use report::{TextReport, render_text, verdict};
+pub use report::{Report, ReportFormat, TextReport, Window, render_text, verdict};
 pub use rules::{Group, Rule, rules};
 pub use tokens::control_tokens_of;
