@@ -12,6 +12,7 @@ mod pack;
 mod read;
 mod report;
 mod rules;
+mod split;
 #[cfg(test)]
 mod testing;
 mod tokens;
@@ -26,4 +27,5 @@ pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
 pub use report::{Report, ReportFormat, TextReport, Window, render_text, verdict};
 pub use rules::{Group, Rule, rules};
+pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};
 pub use tokens::control_tokens_of;
