@@ -25,7 +25,7 @@ pub use example::Example;
 pub use jsonl::MAX_LINE_BYTES;
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
-pub use report::{Report, ReportFormat, TextReport, Window, render_text, verdict};
+pub use report::{Report, ReportFormat, TextReport, Window, explain_text, render_text, rules_markdown, verdict};
 pub use rules::{Group, Rule, rules};
 pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};
 pub use tokens::control_tokens_of;

@@ -2,6 +2,7 @@
 
 mod github;
 mod json;
+mod pages;
 mod sarif;
 mod text;
 mod window;
@@ -17,6 +18,7 @@ use crate::{
     diagnostic::Diagnostic,
     read::{Summary, UnknownName},
 };
+pub use pages::{explain_text, rules_markdown};
 pub use text::{TextReport, render_text, verdict};
 pub use window::Window;
 
@@ -127,18 +129,15 @@ pub(crate) mod tests {
 
     /// A diagnostic whose texts need every kind of escape.
     pub(crate) fn odd() -> Diagnostic {
-        let (messages, _, _) = read_all(b"{}", &crate::ReadOptions::new(crate::Method::Sft, crate::Profile::Local));
-        Diagnostic {
-            rule: "missing-role",
-            severity: Severity::Info,
-            file: "dir a/é,1:%.jsonl".into(),
-            line: 3,
-            column: 9,
-            pointer: "/a~1b".into(),
-            message: "50% of \"x\", y: z".into(),
-            hint: "first\r\nsecond".into(),
-            ..messages[0].clone()
-        }
+        let (diagnostics, ..) = read_all(b"{}", &crate::ReadOptions::new(crate::Method::Sft, crate::Profile::Local));
+        let mut odd = diagnostics[0].clone();
+        (odd.rule, odd.severity) = ("missing-role", Severity::Info);
+        (odd.line, odd.column) = (3, 9);
+        odd.file = "dir a/é,1:%.jsonl".into();
+        odd.pointer = "/a~1b".into();
+        odd.message = "50% of \"x\", y: z".into();
+        odd.hint = "first\r\nsecond".into();
+        odd
     }
 
     #[test]

@@ -160,7 +160,8 @@ mod tests {
                   ]
                 }
               ]
-            }"#]].assert_eq(&serde_json::to_string_pretty(role).unwrap());
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(role).unwrap());
         expect![[r#"
             {
               "id": "missing-user-message",

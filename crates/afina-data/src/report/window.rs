@@ -137,52 +137,84 @@ mod tests {
 
     #[test]
     fn a_short_line_is_shown_whole() {
-        check(r#"{"role":"bot","content":"Hi"}"#, "\"bot\"", expect![[r#"
+        check(
+            r#"{"role":"bot","content":"Hi"}"#,
+            "\"bot\"",
+            expect![[r#"
             {"role":"bot","content":"Hi"}
                     ^^^^^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_long_line_is_cut_on_both_sides() {
         let line =
             format!("{{\"text\":\"{}\",\"role\":\"bot\",\"url\":\"{}\"}}", "x".repeat(500), "A".repeat(2_000_000));
-        check(&line, "\"bot\"", expect![[r#"
+        check(
+            &line,
+            "\"bot\"",
+            expect![[r#"
             …xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","role":"bot","url":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA…
                                                      ^^^^^
-        "#]]);
-        check(&line, "AAAA", expect![[r#"
+        "#]],
+        );
+        check(
+            &line,
+            "AAAA",
+            expect![[r#"
             …xxxxxxxxxxxxxxxxxx","role":"bot","url":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA…
                                                      ^^^^
-        "#]]);
-        check(&line[..600], "text", expect![[r#"
+        "#]],
+        );
+        check(
+            &line[..600],
+            "text",
+            expect![[r#"
             {"text":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
               ^^^^
-        "#]]);
-        check(&line, "\"}", expect![[r#"
+        "#]],
+        );
+        check(
+            &line,
+            "\"}",
+            expect![[r#"
             …AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
                                                                                                                ^^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn wide_characters_and_marks_keep_the_caret_in_place() {
-        check("日本語 😀 e\u{301} x", "x", expect![[r#"
+        check(
+            "日本語 😀 e\u{301} x",
+            "x",
+            expect![[r#"
             日本語 😀 é x
                         ^
-        "#]]);
-        check(&format!("{} x {}", "語".repeat(90), "😀".repeat(90)), "x", expect![[r#"
+        "#]],
+        );
+        check(
+            &format!("{} x {}", "語".repeat(90), "😀".repeat(90)),
+            "x",
+            expect![[r#"
             …語語語語語語語語語語語語語語語語語語語 x 😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀…
                                                     ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn what_cannot_be_seen_is_made_visible() {
-        check("\"a\tb\u{0}c\u{202E}d\u{85}e\" x", "x", expect![[r#"
+        check(
+            "\"a\tb\u{0}c\u{202E}d\u{85}e\" x",
+            "x",
+            expect![[r#"
             "a␉b␀c<U+202E>d<U+0085>e" x
                                       ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
