@@ -53,7 +53,7 @@ pub struct Conversion {
     pub refused: usize,
     /// The format asked for, or that of the first record that has one.
     pub format: Option<Format>,
-    /// Fields that have no place in the output, as `messages[].id`, and how often. Of more than a thousand different
+    /// Fields of written records that have no place in the output, as `messages[].id`, and how often. Of more than a thousand different
     /// ones the rest are counted as `…`.
     pub left_out: BTreeMap<String, usize>,
 }
@@ -178,13 +178,16 @@ impl Converter<'_> {
             Refusal::new(record, "expected a record in a known format, found none that its keys tell", hint)
         })?;
         let first = *self.done.format.get_or_insert(format);
-        let mut notes = Notes::new(&mut self.findings, &mut self.done.left_out);
+        let mut notes = Notes::default();
         let draft = format::read(record, format, &mut notes)?;
         self.check_kind(record, &draft, first)?;
         self.line.clear();
         write::record(&draft, &mut self.line);
         self.line.push(b'\n');
         self.check_line(record, draft.outputs.is_some());
+        if !self.findings.has_error() {
+            notes.finish(&mut self.findings, &mut self.done.left_out);
+        }
         Ok(())
     }
 

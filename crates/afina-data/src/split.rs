@@ -292,4 +292,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn any_bytes_are_split_or_refused() {
+        let seed = record("é \\n x", "{}") + "{\"input\":{\"messages\":[{}]}}\n{\"prompt\":[1,null],\"a\":{}}\n";
+        let mut random = crate::testing::Random(3);
+        let options = SplitOptions { validation: 0.5, seed: 1 };
+        let mut done = 0;
+        for _ in 0..5000 {
+            let bytes = crate::testing::mutate(seed.as_bytes(), &mut random);
+            let (mut train, mut held) = (Vec::new(), Vec::new());
+            let result = split(&mut &bytes[..], "x", options, &mut opening_key, &mut train, &mut held);
+            done += usize::from(result.is_ok());
+            assert!(train.len() + held.len() <= bytes.len());
+        }
+        assert!(done > 100, "{done}");
+    }
 }

@@ -26,7 +26,7 @@ const CALL_HINT: &str = "a call is `{\"name\": …, \"arguments\": {…}}`";
 /// `{"id", "function": {"name", "arguments"}}`, or name and arguments (`parameters`, `args`, `input`) without a shell.
 fn call(value: Value, notes: &mut Notes) -> Converted<FoundCall> {
     if value.kind() == Kind::String {
-        return notes.nested(value, "a call of a tool", |value, notes| call(value, notes));
+        return notes.nested(value, "a call of a tool", call);
     }
     if let Some(kind) = present(value, "type")
         && !["function", "function_call", "tool_use", "tool_call"].iter().any(|name| kind.is(name))

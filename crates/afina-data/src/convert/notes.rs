@@ -25,16 +25,24 @@ impl Refusal {
     }
 }
 
-pub(super) struct Notes<'n, 'o> {
-    out: &'n mut Findings<'o>,
-    left_out: &'n mut BTreeMap<String, usize>,
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Fields without a place in the output, and where they stand.
+    left_out: Vec<(Place, String)>,
     /// The string that holds the JSON being read: its insides have no place in the record.
     anchor: Option<Place>,
 }
 
-impl<'n, 'o> Notes<'n, 'o> {
-    pub(super) fn new(out: &'n mut Findings<'o>, left_out: &'n mut BTreeMap<String, usize>) -> Notes<'n, 'o> {
-        Notes { out, left_out, anchor: None }
+impl Notes {
+    /// Says what was left out of a record that is in the output, and counts it.
+    pub(super) fn finish(self, out: &mut Findings, counts: &mut BTreeMap<String, usize>) {
+        for (place, field) in self.left_out {
+            let message =
+                format!("left out `{}`, which has no place in the output", crate::diagnostic::excerpt(&field));
+            out.warning("field-left-out", place, message, "keep it in a file beside this one if it matters");
+            let known = counts.len() < MAX_NAMES || counts.contains_key(&field);
+            *counts.entry(if known { field } else { "…".to_owned() }).or_default() += 1;
+        }
     }
 
     pub(super) fn refuse(&self, value: Value, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -51,12 +59,7 @@ impl<'n, 'o> Notes<'n, 'o> {
         if is_nothing(value) {
             return;
         }
-        let field = format!("{scope}{name}");
-        let message = format!("left out `{}`, which has no place in the output", crate::diagnostic::excerpt(&field));
-        let hint = "keep it in a file beside this one if it matters";
-        self.out.warning("field-left-out", self.anchor.unwrap_or(value.into()), message, hint);
-        let known = self.left_out.len() < MAX_NAMES || self.left_out.contains_key(&field);
-        *self.left_out.entry(if known { field } else { "…".to_owned() }).or_default() += 1;
+        self.left_out.push((self.anchor.unwrap_or(value.into()), format!("{scope}{name}")));
     }
 
     /// Leaves out every member of `object` that is not named in `known`.

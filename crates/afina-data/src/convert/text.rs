@@ -1,4 +1,5 @@
-//! A text that was rendered with a chat template, taken apart again.
+//! A text that was rendered with a chat template, taken apart again. White space at the edges of a turn is taken for the
+//! template's.
 
 use afina_chat::Role;
 
