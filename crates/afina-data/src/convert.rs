@@ -29,7 +29,7 @@ pub use format::Format;
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    findings::{Findings, Place},
+    findings::{Findings, Place, Resolved},
     json::{Parser, Value},
     read::{Item, Method, Profile, ReadOptions, read},
     rules::{bytes, syntax},
@@ -113,10 +113,8 @@ fn refuse_other_files(head: &[u8], file: &str, options: &ReadOptions) -> Result<
     if !bytes::wrong_file_type(head, &mut findings) && !bytes::file_utf16(head, &mut findings) {
         return Ok(());
     }
-    let mut error = None;
-    let mut parser = Parser::default();
-    findings.finish(parser.parse("", 0).tree, file, &mut |found: Diagnostic| error = Some(found));
-    let (message, hint) = error.map(|found| (found.message, found.hint)).unwrap_or_default();
+    let found = findings.resolve(Parser::default().parse("", 0).tree, file).pop();
+    let (message, hint) = found.map(|found| (found.diagnostic.message, found.diagnostic.hint)).unwrap_or_default();
     Err(ConvertError::NotText { file: file.to_owned(), message, hint })
 }
 
@@ -161,12 +159,12 @@ impl Converter<'_> {
         let refused = self.findings.has_error();
         self.done.refused += usize::from(refused);
         self.done.written += usize::from(!refused);
-        self.findings.finish(parsed.tree, self.file, &mut |mut found_here: Diagnostic| {
-            if found_here.line == found.line {
-                found_here.column += found.column - 1;
+        for Resolved { mut diagnostic, .. } in self.findings.resolve(parsed.tree, self.file) {
+            if diagnostic.line == found.line {
+                diagnostic.column += found.column - 1;
             }
-            note(found_here);
-        });
+            note(diagnostic);
+        }
         !refused
     }
 

@@ -90,6 +90,8 @@ pub struct ReadOptions {
     pub ignored: HashSet<String>,
     /// Whether examples are handed out, or diagnostics only.
     pub examples: bool,
+    /// Whether diagnostics come with the part of the line that they are about.
+    pub windows: bool,
 }
 
 impl ReadOptions {
@@ -100,7 +102,14 @@ impl ReadOptions {
 
     /// Without a model.
     pub fn new(method: Method, profile: Profile) -> ReadOptions {
-        ReadOptions { method, profile, control_tokens: Vec::new(), ignored: HashSet::new(), examples: true }
+        ReadOptions {
+            method,
+            profile,
+            control_tokens: Vec::new(),
+            ignored: HashSet::new(),
+            examples: true,
+            windows: false,
+        }
     }
 }
 
