@@ -8,6 +8,7 @@ mod findings;
 pub mod json;
 mod jsonl;
 mod pack;
+mod picture;
 mod read;
 mod report;
 mod rules;
