@@ -455,12 +455,5 @@ mod tests {
             1:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is read with `--fetch-images` only
         "#]],
         );
-        check(
-            Profile::Azure,
-            &["https://example.com/a.png"],
-            expect![[r#"
-            1:1: warning[file-bom]: expected a byte order mark (EF BB BF), found none
-        "#]],
-        );
     }
 }
