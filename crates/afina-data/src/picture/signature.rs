@@ -106,7 +106,7 @@ fn other(bytes: &[u8]) -> (&'static str, &'static str) {
     if head.starts_with(b"{\"") || head.starts_with(b"{\n") {
         return ("a JSON text", DOWNLOAD);
     }
-    if let Some(name) = base64_of(&String::from_utf8_lossy(bytes.get(..32).unwrap_or(bytes))) {
+    if let Some((name, _)) = base64_of(&String::from_utf8_lossy(bytes.get(..32).unwrap_or(bytes))) {
         return (name, TWICE);
     }
     let is_text = std::str::from_utf8(&head).is_ok_and(|text| !text.chars().any(|char| char.is_control()));
@@ -116,20 +116,21 @@ fn other(bytes: &[u8]) -> (&'static str, &'static str) {
     ("data of an unknown format", UNKNOWN)
 }
 
-/// What `text` is the base64 of, by its first characters: the name with its article.
-pub(crate) fn base64_of(text: &str) -> Option<&'static str> {
-    const HEADS: [(&str, &str); 9] = [
-        ("iVBORw0KGgo", "the base64 of a PNG"),
-        ("/9j/", "the base64 of a JPEG"),
-        ("UklGR", "the base64 of a WEBP"),
-        ("R0lGOD", "the base64 of a GIF"),
-        ("JVBERi0", "the base64 of a PDF"),
-        ("PHN2Zy", "the base64 of an SVG"),
-        ("PD94bWwg", "the base64 of an XML text"),
-        ("SUkqA", "the base64 of a TIFF"),
-        ("TU0AK", "the base64 of a TIFF"),
+/// What `text` is the base64 of, by its first characters: the name with its article, and how to make it a data URI.
+pub(crate) fn base64_of(text: &str) -> Option<(&'static str, &'static str)> {
+    const OTHER: &str = "convert it, and embed it as `data:image/png;base64,…`";
+    const HEADS: [(&str, &str, &str); 9] = [
+        ("iVBORw0KGgo", "the base64 of a PNG", "put `data:image/png;base64,` in front"),
+        ("/9j/", "the base64 of a JPEG", "put `data:image/jpeg;base64,` in front"),
+        ("UklGR", "the base64 of a WEBP", "put `data:image/webp;base64,` in front"),
+        ("R0lGOD", "the base64 of a GIF", OTHER),
+        ("JVBERi0", "the base64 of a PDF", OTHER),
+        ("PHN2Zy", "the base64 of an SVG", OTHER),
+        ("PD94bWwg", "the base64 of an XML text", OTHER),
+        ("SUkqA", "the base64 of a TIFF", OTHER),
+        ("TU0AK", "the base64 of a TIFF", OTHER),
     ];
-    HEADS.into_iter().find(|(head, _)| text.starts_with(head)).map(|(_, name)| name)
+    HEADS.into_iter().find(|(head, ..)| text.starts_with(head)).map(|(_, name, hint)| (name, hint))
 }
 
 #[cfg(test)]

@@ -45,3 +45,20 @@ fn check_part(part: Value, out: &mut Findings) -> Option<u64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Method, Profile, ReadOptions, Severity, testing::read_all};
+
+    #[test]
+    fn the_example_that_comes_with_the_project_is_good_everywhere() {
+        let data = include_str!("../../../../data/vision.jsonl");
+        for profile in [Profile::OpenAi, Profile::Together, Profile::Local] {
+            let (diagnostics, examples, _) = read_all(data.as_bytes(), &ReadOptions::new(Method::Sft, profile));
+            let bad: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity != Severity::Info).collect();
+            assert!(bad.is_empty(), "{bad:?}");
+            assert_eq!(examples.len(), data.lines().count());
+        }
+        assert!((12..=16).contains(&data.lines().count()) && data.matches("image_url\": {").count() >= 15);
+    }
+}

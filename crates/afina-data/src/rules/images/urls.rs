@@ -97,8 +97,8 @@ fn describe(text: &str) -> (String, &'static str) {
     const PUBLIC: &str = "give its public `https://` address, or embed the image as `data:image/png;base64,…`";
     const READ: &str = "read the file, and embed it as `data:image/png;base64,…`";
     let found = |what: &str| (what.to_owned(), READ);
-    if let Some(name) = base64_of(text) {
-        return (format!("{name} without its prefix"), "put `data:image/png;base64,` (its own type) in front");
+    if let Some((name, hint)) = base64_of(text) {
+        return (format!("{name} without its prefix"), hint);
     }
     if text.starts_with("b'") || text.starts_with("b\"") {
         return (
