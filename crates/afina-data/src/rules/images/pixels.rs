@@ -128,12 +128,8 @@ fn image_animated(url: Value, frames: u32, out: &mut Findings) {
 /// A warning between 10,000,000 bytes and 10 MiB, for nobody says which of the two is meant. Save it smaller: models
 /// see at most 2048 × 768 pixels or so. Not checked with `--profile local`.
 fn image_too_large(url: Value, len: usize, out: &mut Findings) {
-    let severity = match len {
-        0..=MAX_BYTES_AT_LEAST => return,
-        ..=MAX_BYTES => Severity::Warning,
-        _ => Severity::Error,
-    };
-    if out.options.profile != Profile::Local {
+    let severity = if len > MAX_BYTES { Severity::Error } else { Severity::Warning };
+    if len > MAX_BYTES_AT_LEAST && out.options.profile != Profile::Local {
         out.add(
             severity,
             "image-too-large",
