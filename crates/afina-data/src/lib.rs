@@ -10,6 +10,7 @@ mod findings;
 pub mod json;
 mod jsonl;
 mod pack;
+mod picture;
 mod read;
 mod report;
 mod rules;
