@@ -118,6 +118,11 @@ impl<'o> Findings<'o> {
         (self.first_line + before.matches('\n').count(), before[line_start..].chars().count() + 1)
     }
 
+    /// How many there are so far, for a rule that remembers where nothing was found.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub(crate) fn has_error(&self) -> bool {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }

@@ -28,6 +28,7 @@ use crate::{
     read::Method,
     view::{Purpose, Turns},
 };
+use tools::Tools;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -59,7 +60,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 19] = [
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -210,16 +211,26 @@ const TABLES: [Table; 14] = [
     ),
     (
         Group::Tools,
-        include_str!("rules/tools.rs"),
+        include_str!("rules/tools/declarations.rs"),
         &[
             ("tools-not-array", Error),
             ("tool-type-invalid", Error),
             ("tool-flat-format", Error),
             ("tool-name-missing", Error),
             ("function-name-invalid", Error),
-            ("tool-parameters-invalid", Error),
-            ("functions-deprecated", Warning),
-            ("parallel-tool-calls-type", Error),
+            ("duplicate-tool-name", Warning),
+            ("too-many-tools", Error),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/parameters.rs"),
+        &[("tool-parameters-invalid", Error), ("tool-required-undefined", Warning)],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/calls.rs"),
+        &[
             ("tool-calls-not-array", Error),
             ("tool-calls-empty", Error),
             ("tool-calls-on-non-assistant", Error),
@@ -227,10 +238,40 @@ const TABLES: [Table; 14] = [
             ("tool-call-type-invalid", Error),
             ("tool-call-function-missing", Error),
             ("tool-arguments-not-string", Error),
+            ("tool-call-undeclared", Warning),
+            ("tool-call-id-duplicate", Error),
+            ("parallel-tool-calls-type", Error),
+            ("parallel-tool-calls-violated", Warning),
+            ("value-type-invalid", Error),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/arguments.rs"),
+        &[
+            ("tool-arguments-invalid-json", Warning),
+            ("tool-arguments-not-object", Warning),
+            ("tool-arguments-schema-mismatch", Warning),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/replies.rs"),
+        &[
             ("tool-message-missing-id", Error),
+            ("tool-message-orphan", Error),
+            ("tool-calls-unanswered", Error),
+            ("tool-message-without-tools", Warning),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/functions.rs"),
+        &[
+            ("functions-deprecated", Warning),
+            ("tools-and-functions", Warning),
             ("function-message-missing-name", Error),
             ("function-call-invalid", Error),
-            ("value-type-invalid", Error),
         ],
     ),
     (
@@ -314,35 +355,33 @@ pub(crate) fn check_record<'t>(
         check_preference(record, out);
         return None;
     }
-    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), out);
-    tools::check_declarations(record, out);
-    turns
+    let tools = tools::check_declarations(record, out);
+    check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &tools, out)
 }
 
 fn check_preference(record: Value, out: &mut Findings) {
+    let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
     if let Some(messages) = preference::check_input(record, out) {
-        check_messages(messages, Purpose::Prompt, out);
-    }
-    if let Some(input) = record.get("input") {
-        tools::check_declarations(input, out);
+        check_messages(messages, Purpose::Prompt, &tools, out);
     }
     for (name, old_name) in
         [("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion")]
     {
+        tools.rejected = name == "non_preferred_output";
         if let Some(output) = preference::check_output(record, name, old_name, out) {
-            check_messages(output, Purpose::Answer, out);
+            check_messages(output, Purpose::Answer, &tools, out);
         }
     }
 }
 
-fn check_messages<'t>(list: Value<'t>, purpose: Purpose, out: &mut Findings) -> Option<Turns<'t>> {
+fn check_messages<'t>(list: Value<'t>, purpose: Purpose, tools: &Tools, out: &mut Findings) -> Option<Turns<'t>> {
     let turns = list::check_list(list, purpose, out)?;
     for message in &turns.messages {
         messages::check_message(message, &turns, out);
         content::check_content(message, out);
         prose::check_prose(message, out);
     }
-    tools::check_calls(&turns, out);
+    tools::check_calls(&turns, tools, out);
     conversation::check_conversation(&turns, out);
     Some(turns)
 }
