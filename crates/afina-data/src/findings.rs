@@ -19,6 +19,11 @@ impl Place {
         Place { offset, node: u32::MAX }
     }
 
+    /// So many bytes and nodes behind this place.
+    pub(crate) fn behind(self, (bytes, nodes): (usize, u32)) -> Place {
+        Place { offset: self.offset + bytes, node: self.node + nodes }
+    }
+
     /// Byte `offset` of the value as written.
     pub(crate) fn inside(value: Value, offset: usize) -> Place {
         Place { offset: value.span().start + offset, node: value.index() }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     diagnostic::{Diagnostic, Severity},
     example::Example,
+    grader::Grader,
     json::Parser,
     jsonl::{Line, Lines, MAX_LINE_BYTES},
     rules::bytes,
@@ -87,12 +88,14 @@ pub struct ReadOptions {
     /// Control tokens of the model that is trained: in a text they are errors. Empty: no model is known, and OpenAI's
     /// are taken. See [`crate::control_tokens_of`] for models that are known by name.
     pub control_tokens: Vec<String>,
+    /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
+    pub grader: Option<Grader>,
 }
 
 impl ReadOptions {
     /// Without a model.
     pub fn new(method: Method, profile: Profile) -> ReadOptions {
-        ReadOptions { method, profile, control_tokens: Vec::new() }
+        ReadOptions { method, profile, control_tokens: Vec::new(), grader: None }
     }
 }
 

@@ -8,14 +8,18 @@ pub(crate) mod dataset;
 pub(crate) mod detect;
 pub(crate) mod format;
 mod images;
+mod job;
 pub(crate) mod lines;
 mod list;
 mod messages;
 mod preference;
 mod prose;
+mod reinforcement;
 pub(crate) mod syntax;
 pub(crate) mod text;
 pub(crate) mod tools;
+
+pub use job::check_job;
 
 use std::sync::LazyLock;
 
@@ -42,7 +46,10 @@ pub enum Group {
     Tools,
     Images,
     Preference,
+    Reinforcement,
     Dataset,
+    /// A fine-tuning job request, not a data file.
+    Job,
 }
 
 /// One rule.
@@ -60,7 +67,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 19] = [
+const TABLES: [Table; 21] = [
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -297,6 +304,20 @@ const TABLES: [Table; 19] = [
             ("dpo-completion-key-names", Warning),
             ("dpo-output-not-array", Error),
             ("dpo-output-empty", Error),
+            ("dpo-output-multiple", Error),
+            ("dpo-output-role", Error),
+            ("dpo-identical-outputs", Warning),
+            ("dpo-prompt-ends-with-assistant", Warning),
+        ],
+    ),
+    (
+        Group::Reinforcement,
+        include_str!("rules/reinforcement.rs"),
+        &[
+            ("rft-last-not-user", Error),
+            ("rft-system-role", Warning),
+            ("rft-template-field-missing", Error),
+            ("rft-no-reference", Warning),
         ],
     ),
     (
@@ -307,6 +328,18 @@ const TABLES: [Table; 19] = [
             ("few-examples", Info),
             ("missing-system-message", Info),
             ("duplicate-example", Warning),
+        ],
+    ),
+    (
+        Group::Job,
+        include_str!("rules/job.rs"),
+        &[
+            ("hyperparameter-range", Error),
+            ("suffix-length", Error),
+            ("seed-range", Error),
+            ("file-purpose", Error),
+            ("method-object", Error),
+            ("hyperparameters-deprecated", Warning),
         ],
     ),
 ];
@@ -356,21 +389,31 @@ pub(crate) fn check_record<'t>(
         return None;
     }
     let tools = tools::check_declarations(record, out);
-    check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &tools, out)
+    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &tools, out)?;
+    if out.options.method == Method::Rft {
+        reinforcement::check_record(record, &turns, out);
+    }
+    Some(turns)
 }
 
 fn check_preference(record: Value, out: &mut Findings) {
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
-    if let Some(messages) = preference::check_input(record, out) {
-        check_messages(messages, Purpose::Prompt, &tools, out);
+    let prompt = preference::check_input(record, out)
+        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, out));
+    if let Some(prompt) = &prompt {
+        preference::check_prompt(prompt, out);
     }
-    for (name, old_name) in
-        [("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion")]
-    {
+    let mut check_answer = |name, old_name| {
+        let output = preference::check_output(record, name, old_name, out)?;
         tools.rejected = name == "non_preferred_output";
-        if let Some(output) = preference::check_output(record, name, old_name, out) {
-            check_messages(output, Purpose::Answer, &tools, out);
-        }
+        let answer = check_messages(output, Purpose::Answer, &tools, out)?;
+        preference::check_answer(&answer, name, out);
+        Some(answer)
+    };
+    let preferred = check_answer("preferred_output", "preferred_completion");
+    let other = check_answer("non_preferred_output", "non_preferred_completion");
+    if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
+        preference::check_pair(prompt, preferred, other, out);
     }
 }
 

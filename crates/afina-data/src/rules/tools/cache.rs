@@ -1,6 +1,6 @@
 //! What was declared before: real files repeat the same tools on every line.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, sync::Arc};
 
 use rapidhash::RapidHashMap;
 
@@ -17,9 +17,9 @@ thread_local! {
 /// By the text as written. When it is full it forgets everything: a file with ever new tools gains nothing from it.
 #[derive(Default)]
 struct Cache {
-    schemas: RapidHashMap<Box<str>, Rc<Schema>>,
+    schemas: RapidHashMap<Box<str>, Arc<Schema>>,
     /// Values of `tools` in which nothing was found, and what they declare.
-    clean: RapidHashMap<Box<str>, Rc<[Function]>>,
+    clean: RapidHashMap<Box<str>, Arc<[Function]>>,
     bytes: usize,
 }
 
@@ -38,12 +38,12 @@ impl Cache {
 }
 
 /// The parameters, compiled.
-pub(super) fn schema(parameters: Value) -> Rc<Schema> {
+pub(super) fn schema(parameters: Value) -> Arc<Schema> {
     let text = parameters.raw();
     if let Some(schema) = CACHE.with_borrow(|cache| cache.schemas.get(text).cloned()) {
         return schema;
     }
-    let schema = Rc::new(Schema::compile(parameters));
+    let schema = Arc::new(Schema::compile(parameters));
     CACHE.with_borrow_mut(|cache| {
         if cache.make_room(text.len()) {
             cache.schemas.insert(text.into(), schema.clone());
@@ -53,12 +53,12 @@ pub(super) fn schema(parameters: Value) -> Rc<Schema> {
 }
 
 /// The functions of a value of `tools` that was seen before without a fault.
-pub(super) fn clean(list: Value) -> Option<Rc<[Function]>> {
+pub(super) fn clean(list: Value) -> Option<Arc<[Function]>> {
     CACHE.with_borrow(|cache| cache.clean.get(list.raw()).cloned())
 }
 
 /// Remembers that `list` has no fault.
-pub(super) fn remember(list: Value, functions: &Rc<[Function]>) {
+pub(super) fn remember(list: Value, functions: &Arc<[Function]>) {
     CACHE.with_borrow_mut(|cache| {
         if cache.make_room(list.raw().len()) {
             cache.clean.insert(list.raw().into(), functions.clone());
@@ -76,13 +76,13 @@ mod tests {
         let mut parser = Parser::default();
         let mut compiled = |text: &str| schema(parser.parse(text, 0).root().unwrap());
         let first = compiled(r#"{"type":"object"}"#);
-        assert!(Rc::ptr_eq(&first, &compiled(r#"{"type":"object"}"#)));
-        assert!(!Rc::ptr_eq(&first, &compiled(r#"{"type": "object"}"#)));
+        assert!(Arc::ptr_eq(&first, &compiled(r#"{"type":"object"}"#)));
+        assert!(!Arc::ptr_eq(&first, &compiled(r#"{"type": "object"}"#)));
         let long = "x".repeat(MOST_BYTES / 8);
         for index in 0..20 {
             compiled(&format!(r#"{{"description":"{index}{long}"}}"#));
             assert!(CACHE.with_borrow(|cache| cache.bytes) <= MOST_BYTES);
         }
-        assert!(!Rc::ptr_eq(&first, &compiled(r#"{"type":"object"}"#)));
+        assert!(!Arc::ptr_eq(&first, &compiled(r#"{"type":"object"}"#)));
     }
 }

@@ -1,11 +1,11 @@
 //! The tools that a record declares: their form, their names, how many they are.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{cache, not_a_string, parameters, schema::Schema};
 use crate::{
     diagnostic::{Severity, excerpt},
-    findings::Findings,
+    findings::{Findings, Place},
     json::{Kind, Value},
     rules::format::unless_local,
 };
@@ -16,7 +16,9 @@ const MOST_TOOLS: usize = 128;
 /// What a record declares.
 #[derive(Default)]
 pub(crate) struct Tools {
-    pub(super) functions: Rc<[Function]>,
+    pub(super) functions: Arc<[Function]>,
+    /// Where the list of them stands.
+    pub(super) place: Option<Place>,
     /// Those of the deprecated `functions`.
     pub(super) old_functions: Vec<Function>,
     /// A list of the wrong type: nobody knows what it declares.
@@ -32,12 +34,49 @@ pub(crate) struct Tools {
 pub(crate) struct Function {
     pub(super) name: Box<str>,
     /// `None`: it has no parameters that are an object.
-    pub(super) schema: Option<Rc<Schema>>,
+    pub(super) schema: Option<Arc<Schema>>,
+    /// Where its name stands: bytes and nodes behind the list that declares it.
+    behind: (usize, u32),
+}
+
+/// The functions of a record's `tools`, to compare them with those of other records.
+#[derive(Clone)]
+pub(crate) struct Declared {
+    list: Place,
+    functions: Arc<[Function]>,
+}
+
+impl Declared {
+    pub(crate) fn functions(&self) -> &Arc<[Function]> {
+        &self.functions
+    }
+
+    /// Where the name of one of its functions stands.
+    pub(crate) fn place(&self, function: &Function) -> Place {
+        self.list.behind(function.behind)
+    }
+}
+
+impl Function {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A number that is the same for the same parameters, whatever the order of keys; 0 where there are none.
+    pub(crate) fn schema_fingerprint(&self) -> u64 {
+        self.schema.as_ref().map_or(0, |schema| schema.fingerprint)
+    }
 }
 
 impl Tools {
     pub(super) fn all(&self) -> impl Iterator<Item = &Function> {
         self.functions.iter().chain(&self.old_functions)
+    }
+
+    /// What is kept for the comparison with other records; `None` where nothing is declared.
+    pub(crate) fn declared(&self) -> Option<Declared> {
+        let list = self.place.filter(|_| !self.functions.is_empty())?;
+        Some(Declared { list, functions: self.functions.clone() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,6 +86,7 @@ impl Tools {
 
 /// The value of `tools`. One that came before without a fault is not looked at again.
 pub(super) fn check_tools(list: Value, tools: &mut Tools, out: &mut Findings) {
+    tools.place = Some(list.into());
     if let Some(functions) = cache::clean(list) {
         tools.functions = functions;
         return;
@@ -57,7 +97,7 @@ pub(super) fn check_tools(list: Value, tools: &mut Tools, out: &mut Findings) {
     too_many_tools(list, out);
     let functions: Vec<_> = list.items().filter_map(|tool| check_tool(tool, out)).collect();
     duplicate_tool_name(&functions, out);
-    tools.functions = functions.into_iter().map(read).collect();
+    tools.functions = functions.into_iter().map(|function| read(function, list)).collect();
     if out.len() == before {
         cache::remember(list, &tools.functions);
     }
@@ -80,11 +120,13 @@ pub(super) fn check_function(function: Value, out: &mut Findings) {
     parameters::check_parameters(function, out);
 }
 
-pub(super) fn read(function: Value) -> Function {
+pub(super) fn read(function: Value, list: Value) -> Function {
     let name = function.get("name").and_then(|name| name.text()).unwrap_or_default();
     let parameters = function.get("parameters").or_else(|| function.get("input_schema"));
     let schema = parameters.filter(|parameters| parameters.kind() == Kind::Object).map(cache::schema);
-    Function { name: name.into(), schema }
+    let at = function.get("name").unwrap_or(function);
+    let behind = (at.span().start - list.span().start, at.index() - list.index());
+    Function { name: name.into(), schema, behind }
 }
 
 /// `tools` is not an array.
@@ -281,6 +323,7 @@ mod tests {
             expect![[r#"
                 2:117: error[tool-parameters-invalid] /tools/0/function/parameters/type: expected a JSON Schema type, found `dict`
                 3:1: warning[duplicate-example]: expected a new example, found the one of line 1 again
+                4:1: warning[rft-no-reference]: expected a field for the grader beside `messages`, found none
                 4:117: error[tool-parameters-invalid] /tools/0/function/parameters/type: expected a JSON Schema type, found `dict`
             "#]],
         );

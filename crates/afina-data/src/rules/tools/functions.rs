@@ -31,7 +31,7 @@ pub(super) fn check_functions(member: Member, tools: &mut Tools, out: &mut Findi
         declarations::check_function(*function, out);
     }
     declarations::duplicate_tool_name(&functions, out);
-    tools.old_functions = functions.into_iter().map(declarations::read).collect();
+    tools.old_functions = functions.into_iter().map(|function| declarations::read(function, list)).collect();
 }
 
 /// The value of `function_call` in a message.

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind, meta::MetaValidator};
 use serde_json::Value as Json;
 
-use crate::json::Value;
+use crate::{json::Value, rules::dataset::fingerprint};
 
 /// A declaration's parameters, compiled once for all records that repeat them.
 pub(super) struct Schema {
     json: Json,
+    /// A number that is the same for the same schema, whatever the order of keys.
+    pub(super) fingerprint: u64,
     /// What keeps it from being a schema; empty for most.
     pub(super) faults: Vec<Fault>,
     /// `None` where arguments cannot be held against it.
@@ -50,15 +52,17 @@ const MOST_FAULTS: usize = 8;
 impl Schema {
     /// Compiles the object `parameters`. Never fetches anything: a reference elsewhere is a fault.
     pub(super) fn compile(parameters: Value) -> Schema {
-        let opaque = |json| Schema { json, faults: Vec::new(), validator: None };
+        let fingerprint = fingerprint(parameters);
+        let new = |json, faults, validator| Schema { json, fingerprint, faults, validator };
+        let opaque = |json| new(json, Vec::new(), None);
         // What is left unparsed here, lone surrogates and the like, has rules of its own.
         let Ok(mut json) = serde_json::from_str::<Json>(parameters.raw()) else { return opaque(Json::Null) };
         let draft = match draft_of(&json) {
             Ok(draft) => draft,
-            Err(faults) => return Schema { json, faults, validator: None },
+            Err(faults) => return new(json, faults, None),
         };
         if let Some(fault) = reference_faults(&json).or_else(|| not_object(&json)) {
-            return Schema { json, faults: vec![fault], validator: None };
+            return new(json, vec![fault], None);
         }
         if !is_walkable(&json) {
             return opaque(json);
@@ -66,18 +70,15 @@ impl Schema {
         // The draft is chosen: a name nobody knows would only keep the schema from compiling.
         json.as_object_mut().map(|object| object.shift_remove("$schema"));
         match options(draft).build(&json) {
-            Ok(validator) => Schema { json, faults: Vec::new(), validator: Some(validator) },
+            Ok(validator) => new(json, Vec::new(), Some(validator)),
             Err(error) => {
                 let cause = match error.kind() {
                     ValidationErrorKind::Referencing(_) if !has_meta_reference(&json) => Cause::Dangling,
                     ValidationErrorKind::Format { .. } => Cause::Pattern,
                     _ => return opaque(json),
                 };
-                Schema {
-                    json,
-                    faults: vec![Fault { pointer: error.instance_path().to_string(), cause }],
-                    validator: None,
-                }
+                let pointer = error.instance_path().to_string();
+                new(json, vec![Fault { pointer, cause }], None)
             }
         }
     }
