@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn null_is_a_value_where_the_schema_says_so() {
+        let parameters = r#"{"type":"object","properties":{"a":{"type":"string","nullable":true,"enum":["x"]},"b":{"type":"string","nullable":false}}}"#;
+        check(
+            parameters,
+            &[r#"{"a":null,"b":"x"}"#, r#"{"a":1}"#, r#"{"b":null}"#],
+            expect![[r#"
+                2:149: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `a` to be a string, found `1`
+                3:149: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `b` to be a string, found null
+            "#]],
+        );
+    }
+
+    #[test]
     fn names_are_free_where_the_schema_leaves_them_free() {
         for parameters in [
             r#"{"type":"object"}"#,

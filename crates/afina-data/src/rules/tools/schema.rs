@@ -88,12 +88,26 @@ impl Schema {
         self.validator.is_some()
     }
 
+    /// Null where OpenAPI's `nullable` allows it: no keyword of JSON Schema, but tools made from an API have it.
+    fn is_nullable(&self, error: &ValidationError) -> bool {
+        let keyword = error.schema_path().as_str();
+        let schema = keyword.rfind('/').and_then(|end| self.json.pointer(&keyword[..end]));
+        error.instance().is_null() && schema.and_then(|schema| schema.get("nullable")) == Some(&Json::Bool(true))
+    }
+
     /// How `arguments` differ from it; nothing for most.
     pub(super) fn mismatches<'s: 'e, 'e>(&'s self, arguments: &'e Json) -> Vec<Mismatch<'e>> {
         let Some(validator) = &self.validator else { return Vec::new() };
         let mut found = Vec::new();
         if !validator.is_valid(arguments) {
-            found.extend(validator.iter_errors(arguments).take(MOST_FAULTS).map(Mismatch::Error));
+            let mut errors: Vec<_> =
+                validator.iter_errors(arguments).filter(|error| !self.is_nullable(error)).collect();
+            let has_type = |error: &ValidationError| matches!(error.kind(), ValidationErrorKind::Type { .. });
+            let mistyped: Vec<_> =
+                errors.iter().filter(|error| has_type(error)).map(|error| error.instance_path().clone()).collect();
+            // What has the wrong type breaks other keywords too: told once.
+            errors.retain(|error| has_type(error) || !mistyped.contains(error.instance_path()));
+            found.extend(errors.into_iter().take(MOST_FAULTS).map(Mismatch::Error));
         }
         undeclared(&self.json, arguments, &mut String::new(), &mut found);
         found
