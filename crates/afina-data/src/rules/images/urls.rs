@@ -287,7 +287,7 @@ mod tests {
                 "https://localhost.example.com/a.png",
                 "https://example.com/a.png?se=3&ex=1&policy=open&expiresin=no",
             ],
-            expect![[""]],
+            expect![""],
         );
     }
 
@@ -385,25 +385,25 @@ mod tests {
             Profile::OpenAi,
             &urls,
             expect![[r#"
-            1:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `localhost`
-            2:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `app.localhost`
-            3:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `LOCALHOST.`
-            4:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `127.0.0.1`
-            5:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `10.1.2.3`
-            6:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `172.16.0.1`
-            7:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `192.168.1.20`
-            8:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `169.254.169.254`
-            9:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `100.64.0.1`
-            10:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `0.0.0.0`
-            11:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::1`
-            12:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fd12::1`
-            13:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fe80::1%25eth0`
-            14:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::ffff:10.0.0.1`
-            15:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `nas.local`
-            16:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `wiki.corp`
-            17:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fileserver`
-            18:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found one with credentials in it
-        "#]],
+                1:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `localhost`
+                2:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `app.localhost`
+                3:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `LOCALHOST.`
+                4:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `127.0.0.1`
+                5:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `10.1.2.3`
+                6:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `172.16.0.1`
+                7:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `192.168.1.20`
+                8:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `169.254.169.254`
+                9:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `100.64.0.1`
+                10:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `0.0.0.0`
+                11:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::1`
+                12:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fd12::1`
+                13:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fe80::1%25eth0`
+                14:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::ffff:10.0.0.1`
+                15:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `nas.local`
+                16:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `wiki.corp`
+                17:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fileserver`
+                18:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found one with credentials in it
+            "#]],
         );
         check(
             Profile::Local,
