@@ -33,7 +33,6 @@ use crate::{
     read::Method,
     view::{Purpose, Turns},
 };
-use images::Image;
 use tools::Tools;
 
 /// What a rule is about.
@@ -356,6 +355,11 @@ const TABLES: &[Table] = &[
     ),
     (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
     (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
+    (
+        Group::Images,
+        include_str!("rules/dataset/images.rs"),
+        &[("too-many-image-examples", Error), ("image-policy", Info), ("duplicate-image", Warning)],
+    ),
     (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
     (
         Group::Job,
@@ -409,16 +413,15 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     if !format::check_format(record, format, out) {
         return None;
     }
-    let images = &mut facts.images;
     if out.options.method == Method::Dpo {
-        check_preference(record, images, out);
-        images::check_example(images, out);
+        check_preference(record, facts, out);
+        images::check_example(&facts.images, out);
         return None;
     }
     let tools = tools::check_declarations(record, out);
     let purpose = crate::view::purpose(out.options.method);
-    let turns = check_messages(record.get("messages")?, purpose, &tools, images, out);
-    images::check_example(images, out);
+    let turns = check_messages(record.get("messages")?, purpose, &tools, facts, out);
+    images::check_example(&facts.images, out);
     let turns = turns?;
     if out.options.method == Method::Rft {
         reinforcement::check_record(record, &turns, out);
@@ -427,17 +430,17 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     Some(turns)
 }
 
-fn check_preference(record: Value, images: &mut Vec<Image>, out: &mut Findings) {
+fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
     let prompt = preference::check_input(record, out)
-        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, images, out));
+        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, facts, out));
     if let Some(prompt) = &prompt {
         preference::check_prompt(prompt, out);
     }
     let mut check_answer = |name, old_name| {
         let output = preference::check_output(record, name, old_name, out)?;
         tools.rejected = name == "non_preferred_output";
-        let answer = check_messages(output, Purpose::Answer, &tools, images, out)?;
+        let answer = check_messages(output, Purpose::Answer, &tools, facts, out)?;
         preference::check_answer(&answer, name, out);
         Some(answer)
     };
@@ -452,14 +455,14 @@ fn check_messages<'t>(
     list: Value<'t>,
     purpose: Purpose,
     tools: &Tools,
-    images: &mut Vec<Image>,
+    facts: &mut Facts,
     out: &mut Findings,
 ) -> Option<Turns<'t>> {
     let turns = list::check_list(list, purpose, out)?;
     for message in &turns.messages {
         messages::check_message(message, &turns, out);
         content::check_content(message, out);
-        images::check_images(message, images, out);
+        images::check_images(message, &mut facts.images, out);
         prose::check_prose(message, out);
     }
     tools::check_calls(&turns, tools, out);
