@@ -91,7 +91,7 @@ pub fn fix(
         return Ok(writer.summary);
     }
     let mut splitter = Splitter::new(Source::new(head, source, MAX_LINE_BYTES)?, allowed);
-    writer.begin(&splitter.source);
+    writer.begin(&splitter.source)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         let piece = splitter.next()?;

@@ -30,7 +30,7 @@ pub(super) fn settle(records: Vec<Record>, options: &ReadOptions, allowed: Safet
     let mut open: Vec<usize> = (0..settled.len()).collect();
     let mut parser = Parser::default();
     for round in 0..=MAX_ROUNDS {
-        let mut found = findings(open.iter().map(|&index| settled[index].record.text.as_str()), options)?;
+        let mut found = findings(open.iter().map(|&index| settled[index].record.text.as_bytes()), options)?;
         let mut changed = Vec::new();
         for (line, &index) in open.iter().enumerate() {
             let diagnostics = found.remove(&line).unwrap_or_default();
@@ -51,18 +51,18 @@ pub(super) fn settle(records: Vec<Record>, options: &ReadOptions, allowed: Safet
 
 /// What the rules say of each text, by its place in the list; nothing of what is about a file as a whole.
 pub(super) fn findings<'t>(
-    texts: impl Iterator<Item = &'t str>,
+    texts: impl Iterator<Item = &'t [u8]>,
     options: &ReadOptions,
 ) -> io::Result<HashMap<usize, Vec<Diagnostic>>> {
     // A first line of its own keeps the first text from being taken for the beginning of a file.
-    let mut file = "{}".to_owned();
+    let mut file = b"{}".to_vec();
     for text in texts {
-        file.push('\n');
-        file.push_str(text);
+        file.push(b'\n');
+        file.extend_from_slice(text);
     }
-    file.push('\n');
+    file.push(b'\n');
     let mut found = HashMap::<usize, Vec<Diagnostic>>::new();
-    read(&mut file.as_bytes(), "-", options, &mut |item| {
+    read(&mut file.as_slice(), "-", options, &mut |item| {
         let Item::Diagnostic(mut diagnostic) = item else { return };
         let Some(index) = diagnostic.line.checked_sub(2).filter(|_| !is_about_file(diagnostic.rule)) else { return };
         diagnostic.line = 1;

@@ -53,6 +53,7 @@ pub(super) struct Splitter<'s> {
 }
 
 /// The text of one line, or of several that belong together.
+#[derive(Clone)]
 struct Work {
     lines: Vec<Line>,
     text: String,
@@ -189,7 +190,7 @@ impl<'s> Splitter<'s> {
                     work.notes.push(note);
                     break;
                 }
-                Repaired::Cut if !gathered && self.gather(work, at)? => gathered = true,
+                Repaired::Cut | Repaired::Broken if !gathered && self.gather(work, at)? => gathered = true,
                 Repaired::Cut if self.allowed == Safety::Unsafe => {
                     let what = format!("removed `{}`, a record that was cut", excerpt(&work.text[at..]));
                     work.notes.push(Note::not_safe("truncated-line", what));
@@ -279,27 +280,34 @@ impl<'s> Splitter<'s> {
         Ok(if around { at + 1 } else { 0 })
     }
 
-    /// Adds the lines that the record at byte `at` goes on in. False: it ends with its line, cut.
+    /// Adds the lines that the record at byte `at` goes on in. False: it does not end; then those lines are added that
+    /// are no records of their own.
     fn gather(&mut self, work: &mut Work, at: usize) -> io::Result<bool> {
         let mut scanner = Scanner::default();
         scanner.feed(&work.text[at..]);
+        if scanner.closed() {
+            return Ok(false);
+        }
         let in_string = scanner.in_string();
         let first_key = gather::first_key(&work.text[at..]).map(str::to_owned);
         let records = if self.in_array { None } else { Some(first_key.as_deref()) };
         let rest = gather::rest(&mut self.source, &mut scanner, records, &mut self.parser)?;
         let closed = scanner.closed();
-        let before = (work.text.len(), work.lines.len(), work.notes.clone(), work.sure);
-        let lines_of_their_own = rest.ended_by_record || rest.lines.iter().any(|line| line.raw.starts_with(b"{"));
+        let begins_record = |line: &Line| line.raw.starts_with(b"{");
+        let own = rest.lines.iter().position(begins_record).unwrap_or(rest.lines.len());
+        let lines_of_their_own = rest.ended_by_record || own < rest.lines.len();
         let none = rest.lines.is_empty();
+        let before = work.clone();
         rest.lines.into_iter().for_each(|line| work.add(line, self.allowed));
         let alone = match in_string {
             true => !closed || !matches!(repair(&work.text, at, &mut self.parser), Repaired::Whole { .. }),
             false => none || (!closed && lines_of_their_own),
         };
         if alone {
-            self.source.give_back(work.lines.drain(before.1..));
-            work.text.truncate(before.0);
-            (work.notes, work.sure) = (before.2, before.3);
+            let mut lines = std::mem::replace(work, before).lines.into_iter().skip(work.lines.len());
+            let inner = if in_string { 0 } else { own };
+            lines.by_ref().take(inner).for_each(|line| work.add(line, self.allowed));
+            self.source.give_back(lines.collect::<Vec<_>>().into_iter());
         }
         Ok(!alone)
     }

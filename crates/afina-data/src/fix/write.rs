@@ -19,6 +19,9 @@ use crate::{
     rules::dataset,
 };
 
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// The output, as it grows.
 pub(super) struct Writer<'w> {
     file: &'w str,
     options: &'w ReadOptions,
@@ -61,13 +64,17 @@ impl<'w> Writer<'w> {
     }
 
     /// What was done to the file as a whole.
-    pub(super) fn begin(&mut self, source: &Source) {
+    pub(super) fn begin(&mut self, source: &Source) -> io::Result<()> {
         source.notes.iter().for_each(|note| self.note(note, 1, Some(1)));
         match (self.bom, source.had_bom) {
-            (true, false) => self.note(&Note::safe("file-bom", "put a byte order mark before the file"), 1, Some(1)),
+            (true, true) => {
+                self.bom = false;
+                self.out.write_all(BOM)?;
+            }
             (false, true) => self.note(&Note::safe("file-bom", "removed the byte order mark of the file"), 1, Some(1)),
             _ => {}
         }
+        Ok(())
     }
 
     fn note(&mut self, note: &Note, line: usize, output_line: Option<usize>) {
@@ -140,17 +147,17 @@ impl<'w> Writer<'w> {
     /// Lines that nobody can mend.
     fn raw(&mut self, lines: &[Line]) -> io::Result<()> {
         let first = self.line + 1;
-        let mut text = String::new();
+        let mut text = Vec::new();
         for line in lines {
             self.begin_line()?;
             self.out.write_all(&line.raw)?;
             self.out.write_all(line.end().as_bytes())?;
             self.open = line.end.is_empty();
-            text.push_str(&line.text().0);
-            text.push('\n');
+            text.extend_from_slice(&line.raw);
+            text.push(b'\n');
         }
         self.summary.records += 1;
-        let mut found: Vec<_> = findings([text.as_str()].into_iter(), self.options)?.into_iter().collect();
+        let mut found: Vec<_> = findings([text.as_slice()].into_iter(), self.options)?.into_iter().collect();
         found.sort_by_key(|(line, _)| *line);
         for (line, diagnostics) in found {
             for diagnostic in diagnostics.into_iter().filter(|found| found.severity == Severity::Error) {
@@ -182,7 +189,8 @@ impl<'w> Writer<'w> {
 
     fn begin_line(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.bom) {
-            self.out.write_all(b"\xEF\xBB\xBF")?;
+            self.out.write_all(BOM)?;
+            self.note(&Note::safe("file-bom", "put a byte order mark before the file"), 1, Some(1));
         }
         if std::mem::take(&mut self.open) {
             self.out.write_all(b"\n")?;
