@@ -26,6 +26,7 @@ use std::sync::LazyLock;
 use serde::Serialize;
 
 use crate::{
+    Safety,
     Severity::{self, Error, Info, Warning},
     facts::Facts,
     findings::Findings,
@@ -60,6 +61,8 @@ pub struct Rule {
     pub group: Group,
     /// Where the profile or the place does not change it.
     pub severity: Severity,
+    /// Whether [`crate::fix`] can mend it, and what that takes; some findings of a rule may be left all the same.
+    pub fix: Option<Safety>,
     /// One sentence.
     pub summary: String,
     /// Markdown; its first paragraph is the summary.
@@ -382,7 +385,7 @@ pub fn rules() -> &'static [Rule] {
             ids.iter().map(move |&(id, severity)| {
                 let docs = docs(source, id);
                 let summary = docs.split("\n\n").next().unwrap_or_default().replace('\n', " ");
-                Rule { id, group, severity, summary, docs }
+                Rule { id, group, severity, fix: crate::fix::safety(id), summary, docs }
             })
         });
         rules.collect()
