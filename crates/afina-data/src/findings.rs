@@ -19,6 +19,17 @@ impl Place {
         Place { offset, node: u32::MAX }
     }
 
+    /// The start of a physical line, whatever is in it.
+    pub(crate) const fn line(line: usize) -> Place {
+        Place { offset: line, node: Place::LINE }
+    }
+
+    const LINE: u32 = u32::MAX - 1;
+
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// So many bytes and nodes behind this place.
     pub(crate) fn behind(self, (bytes, nodes): (usize, u32)) -> Place {
         Place { offset: self.offset + bytes, node: self.node + nodes }
@@ -93,7 +104,9 @@ impl<'o> Findings<'o> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.list.push(Finding { rule, severity, place: place.into(), message: message.into(), hint: hint.into() });
+        if self.options.wants(rule) {
+            self.list.push(Finding { rule, severity, place: place.into(), message: message.into(), hint: hint.into() });
+        }
     }
 
     pub(crate) fn error(
@@ -132,17 +145,28 @@ impl<'o> Findings<'o> {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// Hands out the findings of this tree as diagnostics in the order of the text: one sweep over the text for lines and columns,
+    /// Forgets what was found.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    /// Nothing was found since the last [`Findings::resolve`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The findings in this tree as diagnostics in the order of the text: one sweep over the text for lines and columns,
     /// one over the tree for pointers, however many findings there are.
-    pub(crate) fn finish(&mut self, tree: Tree, file: &str, sink: &mut dyn FnMut(Diagnostic)) {
+    pub(crate) fn resolve(&mut self, tree: Tree, file: &str) -> Vec<Resolved> {
         if self.list.is_empty() {
-            return;
+            return Vec::new();
         }
         self.list.sort_by_key(|finding| finding.place.offset);
         let mut pointers = pointers(tree, &self.list);
-        for (finding, pointer) in self.list.drain(..).zip(&mut pointers) {
-            let offset = tree.text.floor_char_boundary(finding.place.offset);
-            let cursor = &mut self.cursor;
+        let cursor = &mut self.cursor;
+        let resolve = |(finding, pointer): (Finding, &mut String)| {
+            let by_line = finding.place.node == Place::LINE;
+            let offset = if by_line { 0 } else { tree.text.floor_char_boundary(finding.place.offset) };
             if cursor.offset > offset {
                 *cursor = Cursor { offset: 0, line: self.first_line, column: 1 };
             }
@@ -153,18 +177,27 @@ impl<'o> Findings<'o> {
                 }
             }
             cursor.offset = offset;
-            sink(Diagnostic {
+            let diagnostic = Diagnostic {
                 rule: finding.rule,
                 severity: finding.severity,
                 file: file.to_owned(),
-                line: cursor.line,
+                line: if by_line { finding.place.offset } else { cursor.line },
                 column: cursor.column,
                 pointer: std::mem::take(pointer),
                 message: finding.message,
                 hint: finding.hint,
-            });
-        }
+            };
+            Resolved { offset, diagnostic }
+        };
+        self.list.drain(..).zip(&mut pointers).map(resolve).collect()
     }
+}
+
+/// A diagnostic, and where in its text it is.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) offset: usize,
+    pub(crate) diagnostic: Diagnostic,
 }
 
 /// The pointer of each finding.

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// A string or key with a backslash in it: its text differs from its bytes.
     pub(crate) escaped: bool,
+    /// Some escape in it is another than of a quote, a backslash, a tab or a line break.
+    pub(crate) rare: bool,
 }
 
 /// The parser's buffers, kept from text to text.
@@ -161,6 +163,17 @@ impl<'t> Value<'t> {
         }
         let inner = self.inner();
         Some(if node.escaped { Cow::Owned(text::unescape(inner)) } else { Cow::Borrowed(inner) })
+    }
+
+    /// The text of a string or key in one way of writing: equal texts are equal here, and most are borrowed.
+    ///
+    /// Escaped are quotes, backslashes, tabs and line breaks, and nothing else.
+    ///
+    /// # Panics
+    /// If the value is neither.
+    pub(crate) fn canonical(&self) -> Cow<'t, str> {
+        let inner = self.inner();
+        if self.node().rare { Cow::Owned(text::escape_again(&text::unescape(inner))) } else { Cow::Borrowed(inner) }
     }
 
     /// A string of nothing but whitespace (or of nothing).

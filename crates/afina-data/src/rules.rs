@@ -12,7 +12,7 @@ mod job;
 pub(crate) mod lines;
 mod list;
 mod messages;
-mod preference;
+pub(crate) mod preference;
 mod prose;
 mod reinforcement;
 pub(crate) mod syntax;
@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use crate::{
     Severity::{self, Error, Info, Warning},
+    facts::Facts,
     findings::Findings,
     json::Value,
     read::Method,
@@ -67,7 +68,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 21] = [
+const TABLES: &[Table] = &[
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -320,15 +321,19 @@ const TABLES: [Table; 21] = [
             ("rft-no-reference", Warning),
         ],
     ),
+    (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
+    (Group::Dataset, include_str!("rules/dataset/definitions.rs"), &[("tools-inconsistent", Warning)]),
     (
-        Group::Dataset,
-        include_str!("rules/dataset.rs"),
-        &[
-            ("too-few-examples", Error),
-            ("few-examples", Info),
-            ("missing-system-message", Info),
-            ("duplicate-example", Warning),
-        ],
+        Group::Preference,
+        include_str!("rules/dataset/pairs.rs"),
+        &[("dpo-contradictory-pair", Warning), ("dpo-length-bias", Warning)],
+    ),
+    (
+        Group::Reinforcement,
+        include_str!("rules/dataset/references.rs"),
+        &[("rft-reference-inconsistent", Warning), ("rft-missing-validation", Error), ("rft-too-many-examples", Error)],
     ),
     (
         Group::Job,
@@ -376,28 +381,30 @@ fn docs(source: &str, id: &str) -> String {
 
 /// The rules of a record and of everything in it, from its format on. Returns its messages, where there are some to
 /// train on.
-pub(crate) fn check_record<'t>(
-    record: Value<'t>,
-    format: Option<detect::Format>,
-    out: &mut Findings,
-) -> Option<Turns<'t>> {
+pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    let format = detect::detect(record);
+    facts.format = format;
     if !format::check_format(record, format, out) {
         return None;
     }
     if out.options.method == Method::Dpo {
-        check_preference(record, out);
+        check_preference(record, facts, out);
         return None;
     }
     let tools = tools::check_declarations(record, out);
+    facts.declared = tools.declared();
     let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &tools, out)?;
+    facts.has_system = Some(turns.has_system());
     if out.options.method == Method::Rft {
         reinforcement::check_record(record, &turns, out);
+        facts.references = dataset::references(record);
     }
     Some(turns)
 }
 
-fn check_preference(record: Value, out: &mut Findings) {
+fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
+    facts.declared = tools.declared();
     let prompt = preference::check_input(record, out)
         .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, out));
     if let Some(prompt) = &prompt {
@@ -413,7 +420,7 @@ fn check_preference(record: Value, out: &mut Findings) {
     let preferred = check_answer("preferred_output", "preferred_completion");
     let other = check_answer("non_preferred_output", "non_preferred_completion");
     if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
-        preference::check_pair(prompt, preferred, other, out);
+        facts.pair = preference::check_pair(prompt, preferred, other, out);
     }
 }
 
@@ -457,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_table_names_the_rules_that_exist_and_no_others() {
-        for (_, source, ids) in TABLES {
+        for &(_, source, ids) in TABLES {
             let found: std::collections::BTreeSet<_> = ids_in(source).into_iter().collect();
             let named: std::collections::BTreeSet<_> = ids.iter().map(|(id, _)| *id).collect();
             assert_eq!(found, named);
