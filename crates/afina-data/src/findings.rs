@@ -4,6 +4,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     json::{Fault, Kind, Node, Tree, Value},
     read::ReadOptions,
+    report::Window,
 };
 
 /// Where in a record: a byte offset for line and column, a node for the pointer.
@@ -186,11 +187,29 @@ impl<'o> Findings<'o> {
                 pointer: std::mem::take(pointer),
                 message: finding.message,
                 hint: finding.hint,
+                window: (self.options.windows && !by_line && !tree.text.is_empty())
+                    .then(|| Box::new(window(tree, finding.place))),
             };
             Resolved { offset, diagnostic }
         };
         self.list.drain(..).zip(&mut pointers).map(resolve).collect()
     }
+}
+
+/// The line around a place: of a value that begins there, all of it is marked.
+fn window(tree: Tree, place: Place) -> Window {
+    /// More than a window shows of a line.
+    const AROUND: usize = 1024;
+    let offset = tree.text.floor_char_boundary(place.offset);
+    let length = match tree.nodes.get(place.node as usize) {
+        Some(node) if node.start as usize == place.offset => (node.end - node.start) as usize,
+        _ => 1,
+    };
+    let from = tree.text.floor_char_boundary(offset.saturating_sub(AROUND));
+    let to = tree.text.ceil_char_boundary(offset.saturating_add(AROUND));
+    let from = tree.text[from..offset].rfind('\n').map_or(from, |at| from + at + 1);
+    let to = tree.text[offset..to].find('\n').map_or(to, |at| offset + at);
+    Window::new(&tree.text[from..to], offset - from, length)
 }
 
 /// A diagnostic, and where in its text it is.

@@ -183,8 +183,14 @@ impl<'t> Value<'t> {
         !begins_black && self.text().is_some_and(|text| text.trim().is_empty())
     }
 
+    /// A string with no other escapes than of a quote, a backslash, a tab or a line break.
+    pub(crate) fn is_simple(&self) -> bool {
+        let node = self.node();
+        node.kind == Kind::String && !node.rare
+    }
+
     /// Between the quotes, as written.
-    fn inner(&self) -> &'t str {
+    pub(crate) fn inner(&self) -> &'t str {
         debug_assert!(matches!(self.kind(), Kind::String | Kind::Key));
         let span = self.span();
         &self.tree.text[span.start + 1..span.end - 1]

@@ -11,6 +11,7 @@ mod grader;
 pub mod json;
 mod jsonl;
 mod pack;
+mod picture;
 mod read;
 mod report;
 mod rules;

@@ -96,6 +96,8 @@ pub struct ReadOptions {
     pub has_validation: bool,
     /// This is the validation file itself.
     pub is_validation: bool,
+    /// Whether diagnostics come with the part of the line that they are about.
+    pub windows: bool,
 }
 
 impl ReadOptions {
@@ -115,6 +117,7 @@ impl ReadOptions {
             grader: None,
             has_validation: false,
             is_validation: false,
+            windows: false,
         }
     }
 }

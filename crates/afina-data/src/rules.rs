@@ -33,6 +33,7 @@ use crate::{
     read::Method,
     view::{Purpose, Turns},
 };
+use images::Image;
 use tools::Tools;
 
 /// What a rule is about.
@@ -284,7 +285,7 @@ const TABLES: &[Table] = &[
     ),
     (
         Group::Images,
-        include_str!("rules/images.rs"),
+        include_str!("rules/images/parts.rs"),
         &[
             ("image-url-missing", Error),
             ("image-url-string", Error),
@@ -295,6 +296,38 @@ const TABLES: &[Table] = &[
             ("image-in-tool", Error),
         ],
     ),
+    (
+        Group::Images,
+        include_str!("rules/images/urls.rs"),
+        &[("image-url-scheme", Error), ("image-url-private", Error), ("image-url-expiring", Warning)],
+    ),
+    (
+        Group::Images,
+        include_str!("rules/images/data_uris.rs"),
+        &[
+            ("image-data-uri-malformed", Error),
+            ("image-base64-invalid", Error),
+            ("image-base64-whitespace", Warning),
+            ("image-mime-mismatch", Warning),
+            ("image-mime-nonstandard", Warning),
+        ],
+    ),
+    (
+        Group::Images,
+        include_str!("rules/images/pixels.rs"),
+        &[
+            ("image-format-unsupported", Error),
+            ("image-mode-unsupported", Error),
+            ("image-mode-palette", Error),
+            ("image-truncated", Error),
+            ("image-empty", Error),
+            ("image-animated", Warning),
+            ("image-too-large", Error),
+            ("image-pixels-excessive", Warning),
+            ("image-exif-orientation", Warning),
+        ],
+    ),
+    (Group::Images, include_str!("rules/images/counts.rs"), &[("too-many-images", Error), ("image-in-dpo", Warning)]),
     (
         Group::Preference,
         include_str!("rules/preference.rs"),
@@ -387,13 +420,18 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     if !format::check_format(record, format, out) {
         return None;
     }
+    let mut images = Vec::new();
     if out.options.method == Method::Dpo {
-        check_preference(record, facts, out);
+        check_preference(record, facts, &mut images, out);
+        images::check_example(&images, out);
         return None;
     }
     let tools = tools::check_declarations(record, out);
     facts.declared = tools.declared();
-    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &tools, out)?;
+    let purpose = crate::view::purpose(out.options.method);
+    let turns = check_messages(record.get("messages")?, purpose, &tools, &mut images, out);
+    images::check_example(&images, out);
+    let turns = turns?;
     facts.has_system = Some(turns.has_system());
     if out.options.method == Method::Rft {
         reinforcement::check_record(record, &turns, out);
@@ -402,18 +440,18 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     Some(turns)
 }
 
-fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
+fn check_preference(record: Value, facts: &mut Facts, images: &mut Vec<Image>, out: &mut Findings) {
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
     facts.declared = tools.declared();
     let prompt = preference::check_input(record, out)
-        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, out));
+        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, images, out));
     if let Some(prompt) = &prompt {
         preference::check_prompt(prompt, out);
     }
     let mut check_answer = |name, old_name| {
         let output = preference::check_output(record, name, old_name, out)?;
         tools.rejected = name == "non_preferred_output";
-        let answer = check_messages(output, Purpose::Answer, &tools, out)?;
+        let answer = check_messages(output, Purpose::Answer, &tools, images, out)?;
         preference::check_answer(&answer, name, out);
         Some(answer)
     };
@@ -424,11 +462,18 @@ fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     }
 }
 
-fn check_messages<'t>(list: Value<'t>, purpose: Purpose, tools: &Tools, out: &mut Findings) -> Option<Turns<'t>> {
+fn check_messages<'t>(
+    list: Value<'t>,
+    purpose: Purpose,
+    tools: &Tools,
+    images: &mut Vec<Image>,
+    out: &mut Findings,
+) -> Option<Turns<'t>> {
     let turns = list::check_list(list, purpose, out)?;
     for message in &turns.messages {
         messages::check_message(message, &turns, out);
         content::check_content(message, out);
+        images::check_images(message, images, out);
         prose::check_prose(message, out);
     }
     tools::check_calls(&turns, tools, out);

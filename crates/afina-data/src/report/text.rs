@@ -26,7 +26,7 @@ impl TextReport {
     pub fn show(&mut self, diagnostic: &Diagnostic) -> Option<String> {
         let count = self.counts.entry((diagnostic.severity, diagnostic.rule)).or_default();
         *count += 1;
-        (*count <= self.limit).then(|| block(diagnostic, None))
+        (*count <= self.limit).then(|| block(diagnostic, diagnostic.window.as_deref()))
     }
 
     /// What was not shown, a line a rule; then the verdict.
