@@ -27,6 +27,7 @@ fn main() -> Result<(), Error> {
             "method" => options.method = value.parse()?,
             "profile" => options.profile = value.parse()?,
             "target" => options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?,
+            "validation" => options.has_validation = true,
             "grader" => options.grader = Some(Grader::from_json(&fs::read_to_string(&value)?)?),
             _ => {}
         }

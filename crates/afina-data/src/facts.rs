@@ -6,7 +6,7 @@ use rapidhash::v3::rapidhash_v3;
 use crate::{
     findings::Place,
     json::{Kind, Value},
-    rules::{detect::Format, images::Image},
+    rules::{dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared},
 };
 
 /// Small, whatever the size of the record: numbers, and places that are good as long as the record's text is at hand.
@@ -21,6 +21,12 @@ pub(crate) struct Facts {
     /// Its messages could be read; `Some(true)`: a system (or developer) message is among them.
     pub(crate) has_system: Option<bool>,
     pub(crate) images: Vec<Image>,
+    /// What `tools` declares; `None` where nothing is.
+    pub(crate) declared: Option<Declared>,
+    /// Of a preference record: its pair, where both answers could be read and differ.
+    pub(crate) pair: Option<Pair>,
+    /// Of a reinforcement record: the fields for the grader.
+    pub(crate) references: Vec<Reference>,
     /// The record itself, for a finding about it.
     pub(crate) place: Option<Place>,
 }

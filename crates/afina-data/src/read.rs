@@ -90,10 +90,14 @@ pub struct ReadOptions {
     pub ignored: HashSet<String>,
     /// Whether examples are handed out, or diagnostics only.
     pub examples: bool,
-    /// Whether diagnostics come with the part of the line that they are about.
-    pub windows: bool,
     /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
     pub grader: Option<Grader>,
+    /// A validation file is given beside this one.
+    pub has_validation: bool,
+    /// This is the validation file itself.
+    pub is_validation: bool,
+    /// Whether diagnostics come with the part of the line that they are about.
+    pub windows: bool,
 }
 
 impl ReadOptions {
@@ -108,9 +112,11 @@ impl ReadOptions {
             method,
             profile,
             control_tokens: Vec::new(),
-            grader: None,
             ignored: HashSet::new(),
             examples: true,
+            grader: None,
+            has_validation: false,
+            is_validation: false,
             windows: false,
         }
     }

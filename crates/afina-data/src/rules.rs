@@ -12,10 +12,11 @@ mod job;
 pub(crate) mod lines;
 mod list;
 mod messages;
-mod preference;
+pub(crate) mod preference;
 mod prose;
 mod reinforcement;
 pub(crate) mod syntax;
+mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
 
@@ -26,14 +27,14 @@ use std::sync::LazyLock;
 use serde::Serialize;
 
 use crate::{
-    Safety,
-    Severity::{self, Error, Info, Warning},
+    Safety, Severity,
     facts::Facts,
     findings::Findings,
     json::Value,
     read::Method,
     view::{Purpose, Turns},
 };
+use table::TABLES;
 use tools::Tools;
 
 /// What a rule is about.
@@ -68,315 +69,6 @@ pub struct Rule {
     /// Markdown; its first paragraph is the summary.
     pub docs: String,
 }
-
-type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
-
-const TABLES: &[Table] = &[
-    (
-        Group::Bytes,
-        include_str!("rules/bytes.rs"),
-        &[
-            ("file-empty", Error),
-            ("file-extension", Error),
-            ("file-too-large", Error),
-            ("wrong-file-type", Error),
-            ("file-utf16", Error),
-            ("file-not-utf8", Error),
-            ("file-bom", Warning),
-            ("bom-mid-file", Error),
-            ("bare-cr-line-endings", Error),
-            ("blank-line", Warning),
-            ("trailing-blank-lines", Warning),
-            ("line-too-long", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/syntax.rs"),
-        &[
-            ("trailing-comma", Error),
-            ("python-dict-repr", Error),
-            ("json-comments", Error),
-            ("unescaped-control-char", Error),
-            ("unescaped-quote", Error),
-            ("invalid-escape", Error),
-            ("truncated-line", Error),
-            ("invalid-json", Error),
-            ("nan-infinity", Error),
-            ("duplicate-key", Warning),
-            ("lone-surrogate", Error),
-            ("deep-nesting", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/lines.rs"),
-        &[
-            ("json-array-file", Error),
-            ("pretty-printed-json", Error),
-            ("multiple-objects-on-line", Error),
-            ("comma-between-lines", Error),
-            ("record-not-object", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/text.rs"),
-        &[
-            ("nul-char", Warning),
-            ("replacement-char", Warning),
-            ("mojibake", Warning),
-            ("suspicious-control-chars", Warning),
-        ],
-    ),
-    (
-        Group::Format,
-        include_str!("rules/format.rs"),
-        &[
-            ("missing-messages", Error),
-            ("prompt-completion-format", Error),
-            ("sharegpt-format", Error),
-            ("alpaca-format", Error),
-            ("text-only-format", Error),
-            ("trl-preference-format", Error),
-            ("batch-request-format", Error),
-            ("responses-format", Error),
-            ("gemini-format", Error),
-            ("anthropic-format", Error),
-            ("mixed-formats", Error),
-            ("method-file-mismatch", Error),
-            ("unknown-top-level-key", Error),
-        ],
-    ),
-    (
-        Group::Format,
-        include_str!("rules/list.rs"),
-        &[
-            ("messages-not-array", Error),
-            ("messages-is-string", Error),
-            ("messages-empty", Error),
-            ("message-not-object", Error),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/messages.rs"),
-        &[
-            ("missing-role", Error),
-            ("role-not-string", Error),
-            ("unknown-role", Error),
-            ("developer-role", Warning),
-            ("function-role-deprecated", Warning),
-            ("unknown-message-key", Error),
-            ("name-invalid", Warning),
-            ("weight-invalid", Error),
-            ("weight-on-non-assistant", Error),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/content.rs"),
-        &[
-            ("missing-content", Error),
-            ("null-content", Error),
-            ("content-not-string", Error),
-            ("content-object", Error),
-            ("content-array-empty", Error),
-            ("empty-content", Error),
-            ("whitespace-content", Warning),
-            ("part-not-object", Error),
-            ("part-type-missing", Error),
-            ("part-type-unknown", Error),
-            ("part-type-unsupported", Error),
-            ("text-part-invalid", Error),
-            ("tool-content-array", Error),
-            ("refusal-part-mixed", Warning),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/prose.rs"),
-        &[
-            ("special-token-in-content", Error),
-            ("null-string-content", Warning),
-            ("double-escaped-newlines", Warning),
-            ("unrendered-template", Warning),
-            ("role-prefix-in-content", Warning),
-            ("assistant-edge-whitespace", Warning),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/conversation.rs"),
-        &[
-            ("missing-assistant-message", Error),
-            ("missing-user-message", Warning),
-            ("last-message-not-assistant", Error),
-            ("first-message-assistant", Warning),
-            ("consecutive-assistant-messages", Warning),
-            ("multiple-system-messages", Warning),
-            ("system-not-first", Warning),
-            ("all-weights-zero", Error),
-            ("last-assistant-weight-zero", Warning),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/declarations.rs"),
-        &[
-            ("tools-not-array", Error),
-            ("tool-type-invalid", Error),
-            ("tool-flat-format", Error),
-            ("tool-name-missing", Error),
-            ("function-name-invalid", Error),
-            ("duplicate-tool-name", Warning),
-            ("too-many-tools", Error),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/parameters.rs"),
-        &[("tool-parameters-invalid", Error), ("tool-required-undefined", Warning)],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/calls.rs"),
-        &[
-            ("tool-calls-not-array", Error),
-            ("tool-calls-empty", Error),
-            ("tool-calls-on-non-assistant", Error),
-            ("tool-call-missing-id", Error),
-            ("tool-call-type-invalid", Error),
-            ("tool-call-function-missing", Error),
-            ("tool-arguments-not-string", Error),
-            ("tool-call-undeclared", Warning),
-            ("tool-call-id-duplicate", Error),
-            ("parallel-tool-calls-type", Error),
-            ("parallel-tool-calls-violated", Warning),
-            ("value-type-invalid", Error),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/arguments.rs"),
-        &[
-            ("tool-arguments-invalid-json", Warning),
-            ("tool-arguments-not-object", Warning),
-            ("tool-arguments-schema-mismatch", Warning),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/replies.rs"),
-        &[
-            ("tool-message-missing-id", Error),
-            ("tool-message-orphan", Error),
-            ("tool-calls-unanswered", Error),
-            ("tool-message-without-tools", Warning),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools/functions.rs"),
-        &[
-            ("functions-deprecated", Warning),
-            ("tools-and-functions", Warning),
-            ("function-message-missing-name", Error),
-            ("function-call-invalid", Error),
-        ],
-    ),
-    (
-        Group::Images,
-        include_str!("rules/images/parts.rs"),
-        &[
-            ("image-url-missing", Error),
-            ("image-url-string", Error),
-            ("image-url-empty", Error),
-            ("image-detail-invalid", Error),
-            ("image-in-assistant", Error),
-            ("image-in-system", Error),
-            ("image-in-tool", Error),
-        ],
-    ),
-    (
-        Group::Images,
-        include_str!("rules/images/urls.rs"),
-        &[("image-url-scheme", Error), ("image-url-private", Error), ("image-url-expiring", Warning)],
-    ),
-    (
-        Group::Images,
-        include_str!("rules/images/data_uris.rs"),
-        &[
-            ("image-data-uri-malformed", Error),
-            ("image-base64-invalid", Error),
-            ("image-base64-whitespace", Warning),
-            ("image-mime-mismatch", Warning),
-            ("image-mime-nonstandard", Warning),
-        ],
-    ),
-    (
-        Group::Images,
-        include_str!("rules/images/pixels.rs"),
-        &[
-            ("image-format-unsupported", Error),
-            ("image-mode-unsupported", Error),
-            ("image-mode-palette", Error),
-            ("image-truncated", Error),
-            ("image-empty", Error),
-            ("image-animated", Warning),
-            ("image-too-large", Error),
-            ("image-pixels-excessive", Warning),
-            ("image-exif-orientation", Warning),
-        ],
-    ),
-    (Group::Images, include_str!("rules/images/counts.rs"), &[("too-many-images", Error), ("image-in-dpo", Warning)]),
-    (
-        Group::Preference,
-        include_str!("rules/preference.rs"),
-        &[
-            ("dpo-missing-input", Error),
-            ("dpo-input-invalid", Error),
-            ("dpo-missing-output", Error),
-            ("dpo-completion-key-names", Warning),
-            ("dpo-output-not-array", Error),
-            ("dpo-output-empty", Error),
-            ("dpo-output-multiple", Error),
-            ("dpo-output-role", Error),
-            ("dpo-identical-outputs", Warning),
-            ("dpo-prompt-ends-with-assistant", Warning),
-        ],
-    ),
-    (
-        Group::Reinforcement,
-        include_str!("rules/reinforcement.rs"),
-        &[
-            ("rft-last-not-user", Error),
-            ("rft-system-role", Warning),
-            ("rft-template-field-missing", Error),
-            ("rft-no-reference", Warning),
-        ],
-    ),
-    (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
-    (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
-    (
-        Group::Images,
-        include_str!("rules/dataset/images.rs"),
-        &[("too-many-image-examples", Error), ("image-policy", Info), ("duplicate-image", Warning)],
-    ),
-    (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
-    (
-        Group::Job,
-        include_str!("rules/job.rs"),
-        &[
-            ("hyperparameter-range", Error),
-            ("suffix-length", Error),
-            ("seed-range", Error),
-            ("file-purpose", Error),
-            ("method-object", Error),
-            ("hyperparameters-deprecated", Warning),
-        ],
-    ),
-];
 
 /// Every rule there is, in the order of the groups.
 pub fn rules() -> &'static [Rule] {
@@ -422,12 +114,14 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
         return None;
     }
     let tools = tools::check_declarations(record, out);
+    facts.declared = tools.declared();
     let purpose = crate::view::purpose(out.options.method);
     let turns = check_messages(record.get("messages")?, purpose, &tools, facts, out);
     images::check_example(&facts.images, out);
     let turns = turns?;
     if out.options.method == Method::Rft {
         reinforcement::check_record(record, &turns, out);
+        facts.references = dataset::references(record);
     }
     facts.has_system = Some(turns.has_system());
     Some(turns)
@@ -435,6 +129,7 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
 
 fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
+    facts.declared = tools.declared();
     let prompt = preference::check_input(record, out)
         .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, facts, out));
     if let Some(prompt) = &prompt {
@@ -450,7 +145,7 @@ fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     let preferred = check_answer("preferred_output", "preferred_completion");
     let other = check_answer("non_preferred_output", "non_preferred_completion");
     if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
-        preference::check_pair(prompt, preferred, other, out);
+        facts.pair = preference::check_pair(prompt, preferred, other, out);
     }
 }
 

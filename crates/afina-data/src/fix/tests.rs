@@ -117,11 +117,14 @@ fn lines_and_bytes_are_mended() {
         "#]],
     );
     let utf16: Vec<u8> = format!("\u{FEFF}{ONE}\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
-    check(utf16, expect![[r#"
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-        ──
-        1 → 1: file-utf16: wrote UTF-8 for UTF-16LE
-    "#]]);
+    check(
+        utf16,
+        expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            ──
+            1 → 1: file-utf16: wrote UTF-8 for UTF-16LE
+        "#]],
+    );
 }
 
 #[test]

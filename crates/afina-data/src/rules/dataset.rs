@@ -1,14 +1,21 @@
 //! The file as a whole: rules over several records, fed with what each record tells.
 
+mod definitions;
 mod duplicates;
 mod images;
+mod pairs;
+mod references;
 mod size;
 mod systems;
 
 use super::detect::Format;
 use crate::{facts::Facts, findings::Findings};
+use definitions::Definitions;
 use duplicates::Duplicates;
 use images::Images;
+use pairs::Pairs;
+use references::References;
+pub(crate) use references::{Reference, references};
 use systems::Systems;
 
 /// What the records so far told.
@@ -19,6 +26,9 @@ pub(crate) struct Dataset {
     duplicates: Duplicates,
     images: Images,
     systems: Systems,
+    definitions: Definitions,
+    pairs: Pairs,
+    references: References,
 }
 
 impl Dataset {
@@ -27,6 +37,13 @@ impl Dataset {
         self.duplicates.check(facts, out);
         self.images.check(facts, out);
         self.systems.add(facts);
+        if let Some(declared) = &facts.declared {
+            self.definitions.check(facts.line, declared, out);
+        }
+        if let Some(pair) = &facts.pair {
+            self.pairs.check(facts.line, pair, out);
+        }
+        self.references.check(facts.line, &facts.references, out);
     }
 
     /// The first record's format and line, where this is the first that differs from it.
@@ -41,5 +58,7 @@ impl Dataset {
         size::few_examples(examples, out);
         self.systems.finish(examples, out);
         self.images.finish(out);
+        self.pairs.finish(out);
+        references::check_size(examples, out);
     }
 }

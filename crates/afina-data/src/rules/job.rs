@@ -25,9 +25,7 @@ pub fn check_job(request: &Json, profile: Profile, purpose_of: &dyn Fn(&str) -> 
     if let Some(request) = parsed.root() {
         check_request(request, purpose_of, &mut out);
     }
-    let mut diagnostics = Vec::new();
-    diagnostics.extend(out.resolve(parsed.tree, "request").into_iter().map(|found| found.diagnostic));
-    diagnostics
+    out.resolve(parsed.tree, "request").into_iter().map(|found| found.diagnostic).collect()
 }
 
 fn check_request(request: Value, purpose_of: &dyn Fn(&str) -> Option<String>, out: &mut Findings) {

@@ -5,9 +5,9 @@ use std::hash::Hasher;
 use afina_chat::Role;
 use rapidhash::fast::RapidHasher;
 
-use crate::facts::fingerprint;
 use crate::{
     diagnostic::excerpt,
+    facts::fingerprint,
     findings::{Findings, Place},
     json::{Kind, Parser, Value},
     read::Profile,
@@ -432,8 +432,11 @@ mod tests {
             &ReadOptions::new(Method::Dpo, Profile::OpenAi),
             records.collect::<Vec<_>>().join("\n"),
             expect![[r#"
+                2:177: warning[dpo-contradictory-pair] /preferred_output: expected what line 1 prefers for this prompt, found the opposite
                 2:259: warning[tool-call-undeclared] /preferred_output/0/tool_calls/0/function/name: expected a function that `tools` declares, found `g`
+                4:177: warning[dpo-contradictory-pair] /preferred_output: expected what line 3 prefers for this prompt, found the opposite
                 4:276: warning[tool-arguments-invalid-json] /preferred_output/0/tool_calls/0/function/arguments: expected arguments as JSON, found `x`
+                6:177: warning[dpo-contradictory-pair] /preferred_output: expected what line 5 prefers for this prompt, found the opposite
                 6:283: warning[tool-arguments-schema-mismatch] /preferred_output/0/tool_calls/0/function/arguments: expected only declared arguments, found `a`
             "#]],
         );

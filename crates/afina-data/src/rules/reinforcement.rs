@@ -197,12 +197,14 @@ mod tests {
             Some(grader),
             &records.each_ref().map(String::as_str),
             expect![[r#"
-            2:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found none
-            2:74: error[rft-template-field-missing] /tags: expected a field `1`, as the grader reads `item.tags.1`, found an array
-            3:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found a string
-            4:1: error[rft-template-field-missing]: expected a field `answer`, as the grader reads `item.answer.value`, found none
-            4:1: error[rft-template-field-missing]: expected a field `tags`, as the grader reads `item.tags.1`, found none
-        "#]],
+                2:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found none
+                2:74: error[rft-template-field-missing] /tags: expected a field `1`, as the grader reads `item.tags.1`, found an array
+                3:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found a string
+                3:55: warning[rft-reference-inconsistent] /answer: expected an object, as in line 1, found a string
+                3:78: warning[rft-reference-inconsistent] /tags: expected an array, as in line 1, found an object
+                4:1: error[rft-template-field-missing]: expected a field `answer`, as the grader reads `item.answer.value`, found none
+                4:1: error[rft-template-field-missing]: expected a field `tags`, as the grader reads `item.tags.1`, found none
+            "#]],
         );
     }
 }

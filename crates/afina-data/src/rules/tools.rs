@@ -11,7 +11,7 @@ mod replies;
 mod schema;
 
 pub(crate) use calls::value_type_invalid;
-pub(crate) use declarations::Tools;
+pub(crate) use declarations::{Declared, Function, Tools};
 
 use crate::{
     findings::Findings,

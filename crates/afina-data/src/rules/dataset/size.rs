@@ -3,7 +3,7 @@
 use crate::{
     diagnostic::Severity,
     findings::{Findings, Place},
-    read::Profile,
+    read::{Method, Profile},
 };
 
 const START: Place = Place::line(1);
@@ -11,10 +11,13 @@ const START: Place = Place::line(1);
 /// The file has fewer than 10 examples.
 ///
 /// OpenAI and Azure refuse it ("Training file has 7 example(s), but must have at least 10 examples"); 50 to 100 good
-/// ones are a start. Not checked for `--profile local` and `together`.
+/// ones are a start. A warning for the methods dpo and rft, for that text is of supervised jobs. Not checked for
+/// `--profile local` and `together`.
 pub(crate) fn too_few_examples(examples: usize, out: &mut Findings) {
     if (1..10).contains(&examples) && matches!(out.options.profile, Profile::OpenAi | Profile::Azure) {
-        out.error(
+        let severity = if out.options.method == Method::Sft { Severity::Error } else { Severity::Warning };
+        out.add(
+            severity,
             "too-few-examples",
             START,
             format!("expected at least 10 examples, found {examples}"),

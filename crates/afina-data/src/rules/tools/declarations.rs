@@ -30,7 +30,7 @@ pub(crate) struct Tools {
 }
 
 /// One declared function.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Function {
     pub(super) name: Box<str>,
     /// `None`: it has no parameters that are an object.
@@ -40,7 +40,7 @@ pub(crate) struct Function {
 }
 
 /// The functions of a record's `tools`, to compare them with those of other records.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Declared {
     list: Place,
     functions: Arc<[Function]>,
@@ -98,7 +98,8 @@ pub(super) fn check_tools(list: Value, tools: &mut Tools, out: &mut Findings) {
     let functions: Vec<_> = list.items().filter_map(|tool| check_tool(tool, out)).collect();
     duplicate_tool_name(&functions, out);
     tools.functions = functions.into_iter().map(|function| read(function, list)).collect();
-    if out.len() == before {
+    // Where a rule is switched off, nothing found says nothing.
+    if out.len() == before && out.options.ignored.is_empty() {
         cache::remember(list, &tools.functions);
     }
 }
@@ -296,19 +297,21 @@ mod tests {
         check(
             records.join("\n"),
             expect![[r#"
-            1:89: error[tools-not-array] /tools: expected `tools` to be an array, found a string
-            2:89: error[tools-not-array] /tools: expected `tools` to be an array, found an object
-            3:89: warning[tools-not-array] /tools: expected `tools` to be an array, found null
-            5:98: error[tool-type-invalid] /tools/0/type: expected `"type": "function"` and its `function`, found `retrieval`
-            5:111: error[tool-flat-format] /tools/1: expected name and parameters inside `function`, found its `name` beside `type`
-            5:180: error[function-name-invalid] /tools/2/function/name: expected 1 to 64 of `a-z A-Z 0-9 _ -`, found `a.b`
-            5:199: error[tool-parameters-invalid] /tools/2/function/parameters: expected a JSON Schema, found an array
-            5:234: error[tool-name-missing] /tools/3/function: expected a `name`, found none
-            6:146: error[value-type-invalid] /tools/0/function/description: expected another type here, found a number
-            7:90: error[tool-flat-format] /tools/0: expected name and parameters inside `function`, found Anthropic's form with `input_schema`
-            7:136: error[tool-type-invalid] /tools/1: expected `"type": "function"` and its `function`, found a number
-            7:138: error[tool-type-invalid] /tools/2: expected `"type": "function"` and its `function`, found none
-        "#]],
+                1:89: error[tools-not-array] /tools: expected `tools` to be an array, found a string
+                2:89: error[tools-not-array] /tools: expected `tools` to be an array, found an object
+                3:89: warning[tools-not-array] /tools: expected `tools` to be an array, found null
+                5:98: error[tool-type-invalid] /tools/0/type: expected `"type": "function"` and its `function`, found `retrieval`
+                5:111: error[tool-flat-format] /tools/1: expected name and parameters inside `function`, found its `name` beside `type`
+                5:137: warning[tools-inconsistent] /tools/1/name: expected `f` with the parameters of line 4, found others
+                5:180: error[function-name-invalid] /tools/2/function/name: expected 1 to 64 of `a-z A-Z 0-9 _ -`, found `a.b`
+                5:199: error[tool-parameters-invalid] /tools/2/function/parameters: expected a JSON Schema, found an array
+                5:234: error[tool-name-missing] /tools/3/function: expected a `name`, found none
+                6:146: error[value-type-invalid] /tools/0/function/description: expected another type here, found a number
+                7:90: error[tool-flat-format] /tools/0: expected name and parameters inside `function`, found Anthropic's form with `input_schema`
+                7:98: warning[tools-inconsistent] /tools/0/name: expected `f` with the parameters of line 4, found others
+                7:136: error[tool-type-invalid] /tools/1: expected `"type": "function"` and its `function`, found a number
+                7:138: error[tool-type-invalid] /tools/2: expected `"type": "function"` and its `function`, found none
+            "#]],
         );
     }
 
@@ -321,6 +324,7 @@ mod tests {
             &ReadOptions::new(Method::Rft, Profile::Local),
             file.replace(r#",{"role":"assistant","content":"ok"}"#, "").replace("}\n", ",\"answer\":1}\n"),
             expect![[r#"
+                2:92: warning[tools-inconsistent] /tools/0/function/name: expected `f` with the parameters of line 1, found others
                 2:117: error[tool-parameters-invalid] /tools/0/function/parameters/type: expected a JSON Schema type, found `dict`
                 3:1: warning[duplicate-example]: expected a new example, found the one of line 1 again
                 4:1: warning[rft-no-reference]: expected a field for the grader beside `messages`, found none

@@ -194,12 +194,12 @@ mod tests {
 
     #[track_caller]
     fn check(parameters: &[&str], expect: Expect) {
-        let record = |parameters: &&str| {
+        let record = |(index, parameters): (usize, &&str)| {
             format!(
-                r#"{{"tools":[{{"type":"function","function":{{"parameters":{parameters},"name":"f"}}}}],"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":"ok"}}]}}"#
+                r#"{{"tools":[{{"type":"function","function":{{"parameters":{parameters},"name":"f{index}"}}}}],"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":"ok"}}]}}"#
             ) + "\n"
         };
-        check_file(parameters.iter().map(record).collect::<String>(), expect);
+        check_file(parameters.iter().enumerate().map(record).collect::<String>(), expect);
     }
 
     #[test]

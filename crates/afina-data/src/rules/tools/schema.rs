@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::{facts::fingerprint, json::Value};
 
 /// A declaration's parameters, compiled once for all records that repeat them.
+#[derive(Debug)]
 pub(super) struct Schema {
     json: Json,
     /// A number that is the same for the same schema, whatever the order of keys.
@@ -19,6 +20,7 @@ pub(super) struct Schema {
 }
 
 /// One fault of a schema.
+#[derive(Debug)]
 pub(super) struct Fault {
     /// JSON pointer into the parameters.
     pub(super) pointer: String,
