@@ -109,7 +109,9 @@ fn any_file_is_mended_once_and_loses_nothing_by_safe_fixes() {
     for round in 0..6000 {
         let data = mutate(SEEDS[round % SEEDS.len()].as_bytes(), &mut random);
         let o = options(round / SEEDS.len());
-        if std::panic::catch_unwind(|| check_any(&data, &o, round % 2 == 0)).is_err() { bad += 1; }
+        if std::panic::catch_unwind(|| check_any(&data, &o, round % 2 == 0)).is_err() {
+            bad += 1;
+        }
         assert!(bad < 12);
     }
     for round in 0..1000 {

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     Diagnostic, Profile, ReadOptions, Severity,
+    facts::fingerprint,
     json::{Kind, Parser},
     jsonl::MAX_LINE_BYTES,
-    rules::dataset,
 };
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -141,7 +141,7 @@ impl<'w> Writer<'w> {
     /// Whether the same value was written before, in any spelling.
     fn is_duplicate(&mut self, record: &Record) -> bool {
         let value = self.parser.parse(&record.text, 0).root().filter(|value| value.kind() == Kind::Object);
-        value.is_some_and(|value| !self.seen.insert(dataset::fingerprint(value)))
+        value.is_some_and(|value| !self.seen.insert(fingerprint(value)))
     }
 
     /// Lines that nobody can mend.
@@ -183,6 +183,7 @@ impl<'w> Writer<'w> {
             pointer: String::new(),
             message: format!("expected a record of at most {} MB, found a longer one", MAX_LINE_BYTES >> 20),
             hint: "put one JSON object on each line, and make images smaller".to_owned(),
+            window: None,
         });
         Ok(())
     }
