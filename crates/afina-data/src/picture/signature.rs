@@ -72,7 +72,8 @@ pub(super) fn signature(bytes: &[u8]) -> Result<Format, Content> {
     if bytes.starts_with(JPEG) || JPEG.starts_with(bytes) {
         return Ok(Format::Jpeg);
     }
-    if bytes.starts_with(b"RIFF") && (bytes.len() < 12 || bytes[8..].starts_with(b"WEBP")) {
+    let is_riff = bytes.starts_with(b"RIFF") || b"RIFF".starts_with(bytes);
+    if is_riff && (bytes.len() < 12 || bytes[8..].starts_with(b"WEBP")) {
         return Ok(Format::Webp);
     }
     let (name, hint) = other(bytes);
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_three_formats_are_known_even_when_cut_or_damaged() {
-        let cases: [(&[u8], &str); 10] = [
+        let cases: [(&[u8], &str); 11] = [
             (b"\x89PNG\r\n\x1a\n\0\0\0\x0DIHDR", "PNG"),
             (b"\x89P", "PNG"),
             // Line breaks converted on the way.
@@ -158,6 +159,7 @@ mod tests {
             (b"\xFF", "JPEG"),
             (b"RIFF\x10\0\0\0WEBPVP8 ", "WEBP"),
             (b"RIFF\x10\0", "WEBP"),
+            (b"RI", "WEBP"),
             (b"RIFF\x10\0\0\0WAVEfmt ", "a WAV sound"),
         ];
         for (bytes, name) in cases {

@@ -1,12 +1,14 @@
 //! The file as a whole: rules over several records, fed with what each record tells.
 
 mod duplicates;
+mod images;
 mod size;
 mod systems;
 
 use super::detect::Format;
 use crate::{facts::Facts, findings::Findings};
 use duplicates::Duplicates;
+use images::Images;
 use systems::Systems;
 
 /// What the records so far told.
@@ -15,6 +17,7 @@ pub(crate) struct Dataset {
     first_format: Option<(Format, usize)>,
     mixed: bool,
     duplicates: Duplicates,
+    images: Images,
     systems: Systems,
 }
 
@@ -22,6 +25,7 @@ impl Dataset {
     /// One more record. Findings are about it.
     pub(crate) fn check(&mut self, facts: &Facts, out: &mut Findings) {
         self.duplicates.check(facts, out);
+        self.images.check(facts, out);
         self.systems.add(facts);
     }
 
@@ -36,5 +40,6 @@ impl Dataset {
         size::too_few_examples(examples, out);
         size::few_examples(examples, out);
         self.systems.finish(examples, out);
+        self.images.finish(out);
     }
 }

@@ -75,9 +75,9 @@ mod tests {
             &ReadOptions::new(Method::Sft, Profile::OpenAi),
             file,
             expect![[r#"
-            2:730: error[too-many-images] /messages/0/content/10: expected at most 10 images in an example, found 11
-            3:800: error[too-many-images] /messages/2/content/4: expected at most 10 images in an example, found 12
-        "#]],
+                2:730: error[too-many-images] /messages/0/content/10: expected at most 10 images in an example, found 11
+                3:800: error[too-many-images] /messages/2/content/4: expected at most 10 images in an example, found 12
+            "#]],
         );
     }
 
@@ -104,10 +104,10 @@ mod tests {
             &ReadOptions::new(Method::Dpo, Profile::OpenAi),
             file,
             expect![[r#"
-            1:49: warning[image-in-dpo] /input/messages/0/content/0: expected text in a preference example, found an image, which may not be supported
-            2:49: warning[image-in-dpo] /input/messages/0/content/0: expected text in a preference example, found an image, which may not be supported
-            2:302: error[image-in-assistant] /non_preferred_output/0/content/0: expected text in an assistant message, found an image
-        "#]],
+                1:49: warning[image-in-dpo] /input/messages/0/content/0: expected text in a preference example, found an image, which may not be supported
+                2:49: warning[image-in-dpo] /input/messages/0/content/0: expected text in a preference example, found an image, which may not be supported
+                2:302: error[image-in-assistant] /non_preferred_output/0/content/0: expected text in an assistant message, found an image
+            "#]],
         );
     }
 }

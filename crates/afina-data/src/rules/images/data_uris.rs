@@ -221,7 +221,9 @@ mod tests {
                 format!("data:image/webp;base64,{WEBP}"),
                 escaped,
             ],
-            expect![[""]],
+            expect![[r#"
+                4:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
+            "#]],
         );
     }
 
@@ -269,13 +271,20 @@ mod tests {
             expect![[r#"
                 1:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/jpeg;base64,`, found `data:image/jpg;base64,`
                 2:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/png;base64,`, found `data:;base64,`
+                3:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 3:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/png;base64,`, found `data:IMAGE/PNG;base64,`
+                4:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 4:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/png;base64,`, found `DATA:image/png;base64,`
+                5:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 5:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/png;base64,`, found `data:image/png;charset=utf-8;base64,`
+                6:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 6:79: warning[image-mime-nonstandard] /messages/0/content/0/image_url/url: expected `data:image/png;base64,`, found ` data:image/png; base64,`
+                7:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 1 again
                 7:79: warning[image-mime-mismatch] /messages/0/content/0/image_url/url: expected type `image/jpeg` for a JPEG, found `image/png`
                 8:79: warning[image-mime-mismatch] /messages/0/content/0/image_url/url: expected type `image/webp` for a WEBP, found `image/jpeg`
+                9:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 9:79: warning[image-mime-mismatch] /messages/0/content/0/image_url/url: expected type `image/png` for a PNG, found `application/octet-stream`
+                10:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 2 again
                 10:79: warning[image-mime-mismatch] /messages/0/content/0/image_url/url: expected type `image/png` for a PNG, found `image/gif`
             "#]],
         );
@@ -322,8 +331,8 @@ mod tests {
         check_urls(
             &[format!(r"data:image\/jpeg;base64,{bad}")],
             expect![[r#"
-            1:117: error[image-base64-invalid] /messages/0/content/0/image_url/url: expected base64, found `?` at its byte 11
-        "#]],
+                1:117: error[image-base64-invalid] /messages/0/content/0/image_url/url: expected base64, found `?` at its byte 11
+            "#]],
         );
     }
 
@@ -339,6 +348,7 @@ mod tests {
             ],
             expect![[r#"
                 1:162: warning[image-base64-whitespace] /messages/0/content/0/image_url/url: expected base64 in one piece, found 3 spaces and line breaks in it
+                2:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 1 again
                 2:102: warning[image-base64-whitespace] /messages/0/content/0/image_url/url: expected base64 in one piece, found a space or line break in it
                 3:162: warning[image-base64-whitespace] /messages/0/content/0/image_url/url: expected base64 in one piece, found a space or line break in it
                 3:165: error[image-base64-invalid] /messages/0/content/0/image_url/url: expected base64 in groups of 4 characters, found one character alone at its end

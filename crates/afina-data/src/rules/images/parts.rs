@@ -164,19 +164,19 @@ mod tests {
         check_messages(
             &messages.iter().map(String::as_str).collect::<Vec<_>>(),
             expect![[r#"
-            2:78: error[image-url-missing] /messages/1/content/0: expected `image_url` with a `url` in it, found none
-            3:110: error[image-url-string] /messages/1/content/0/image_url: expected `image_url` to be an object, found a string
-            4:110: error[image-url-string] /messages/1/content/0/image_url: expected `image_url` to be an object, found a string
-            4:110: error[image-url-scheme] /messages/1/content/0/image_url: expected an http(s) URL or a data URI, found a relative path, `a.png`
-            5:110: error[image-url-missing] /messages/1/content/0/image_url: expected `image_url` with a `url` in it, found none
-            6:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found an empty string
-            7:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found an empty string
-            8:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found null
-            9:154: error[image-detail-invalid] /messages/1/content/0/image_url/detail: expected detail `auto`, `low` or `high`, found `"full"`
-            10:52: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
-            10:80: error[image-in-system] /messages/1/content/0: expected text in a system message, found an image
-            11:83: error[image-in-assistant] /messages/1/content/0: expected text in an assistant message, found an image
-        "#]],
+                2:78: error[image-url-missing] /messages/1/content/0: expected `image_url` with a `url` in it, found none
+                3:110: error[image-url-string] /messages/1/content/0/image_url: expected `image_url` to be an object, found a string
+                4:110: error[image-url-string] /messages/1/content/0/image_url: expected `image_url` to be an object, found a string
+                4:110: error[image-url-scheme] /messages/1/content/0/image_url: expected an http(s) URL or a data URI, found a relative path, `a.png`
+                5:110: error[image-url-missing] /messages/1/content/0/image_url: expected `image_url` with a `url` in it, found none
+                6:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found an empty string
+                7:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found an empty string
+                8:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found null
+                9:154: error[image-detail-invalid] /messages/1/content/0/image_url/detail: expected detail `auto`, `low` or `high`, found `"full"`
+                10:52: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
+                10:80: error[image-in-system] /messages/1/content/0: expected text in a system message, found an image
+                11:83: error[image-in-assistant] /messages/1/content/0: expected text in an assistant message, found an image
+            "#]],
         );
     }
 }

@@ -125,8 +125,8 @@ fn image_animated(url: Value, frames: u32, out: &mut Findings) {
 
 /// An image has more than 10 MB, once decoded from base64.
 ///
-/// A warning between 10,000,000 bytes and 10 MiB, for nobody says which of the two is meant. Save it smaller: models
-/// see at most 2048 × 768 pixels or so. Not checked with `--profile local`.
+/// A warning between 10,000,000 bytes and 10 MiB, for nobody says which of the two is meant. Save it smaller:
+/// OpenAI shrinks images to 2048 × 2048 pixels anyway. Not checked with `--profile local`.
 fn image_too_large(url: Value, len: usize, out: &mut Findings) {
     let severity = if len > MAX_BYTES { Severity::Error } else { Severity::Warning };
     if len > MAX_BYTES_AT_LEAST && out.options.profile != Profile::Local {
@@ -205,7 +205,7 @@ mod tests {
                 ("webp", webp_with_exif(&exif(1))),
                 ("png", png_with(3, 2, 8, 2, &chunk(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]))),
             ],
-            expect![[""]],
+            expect![""],
         );
     }
 
@@ -225,15 +225,15 @@ mod tests {
             Profile::OpenAi,
             &images,
             expect![[r#"
-            1:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale ones
-            2:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 1-bit black and white ones
-            3:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 16-bit grayscale ones
-            4:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale with alpha ones
-            5:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 16-bit RGB ones
-            6:79: error[image-mode-palette] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found those of a palette
-            7:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale ones
-            8:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found CMYK ones
-        "#]],
+                1:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale ones
+                2:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 1-bit black and white ones
+                3:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 16-bit grayscale ones
+                4:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale with alpha ones
+                5:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found 16-bit RGB ones
+                6:79: error[image-mode-palette] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found those of a palette
+                7:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found grayscale ones
+                8:79: error[image-mode-unsupported] /messages/0/content/0/image_url/url: expected RGB or RGBA pixels, found CMYK ones
+            "#]],
         );
         check(
             Profile::Local,
@@ -258,6 +258,7 @@ mod tests {
             ],
             expect![[r#"
                 1:79: error[image-format-unsupported] /messages/0/content/0/image_url/url: expected a JPEG, PNG or WEBP, found a GIF
+                2:40: warning[duplicate-image] /messages/0/content/0: expected a new image, found the one of line 1 again
                 2:79: error[image-format-unsupported] /messages/0/content/0/image_url/url: expected a JPEG, PNG or WEBP, found a GIF
                 3:79: error[image-format-unsupported] /messages/0/content/0/image_url/url: expected a JPEG, PNG or WEBP, found the base64 of a PNG
                 4:79: error[image-format-unsupported] /messages/0/content/0/image_url/url: expected a JPEG, PNG or WEBP, found data of an unknown format
@@ -323,8 +324,8 @@ mod tests {
             Profile::OpenAi,
             &[("png", bomb)],
             expect![[r#"
-            1:79: warning[image-pixels-excessive] /messages/0/content/0/image_url/url: expected at most 50 megapixels, found 3600 (60000 x 60000)
-        "#]],
+                1:79: warning[image-pixels-excessive] /messages/0/content/0/image_url/url: expected at most 50 megapixels, found 3600 (60000 x 60000)
+            "#]],
         );
     }
 

@@ -50,7 +50,7 @@ impl<'u> Address<'u> {
 ///
 /// The service sees no disk, no bucket that needs a key and no browser tab: give a public `https://` address, or embed
 /// the image. With `--profile together` only data URIs are taken; with `--profile local` an http(s) URL is a warning,
-/// for images are fetched only when training is told so (`--fetch-images`).
+/// for nothing is fetched here.
 ///
 /// ```json
 /// {"url": "data:image/png;base64,iVBORw0KGgo…"}
@@ -76,8 +76,8 @@ fn image_url_scheme(url: Value, text: &str, has_address: bool, out: &mut Finding
         Profile::Local => out.warning(
             "image-url-scheme",
             url,
-            "expected a data URI, found an http(s) URL, which is read with `--fetch-images` only",
-            "embed the image as `data:image/png;base64,…`, or train with `--fetch-images`",
+            "expected a data URI, found an http(s) URL, which is not fetched",
+            "embed the image as `data:image/png;base64,…`",
         ),
     }
 }
@@ -287,7 +287,7 @@ mod tests {
                 "https://localhost.example.com/a.png",
                 "https://example.com/a.png?se=3&ex=1&policy=open&expiresin=no",
             ],
-            expect![[""]],
+            expect![""],
         );
     }
 
@@ -385,32 +385,32 @@ mod tests {
             Profile::OpenAi,
             &urls,
             expect![[r#"
-            1:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `localhost`
-            2:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `app.localhost`
-            3:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `LOCALHOST.`
-            4:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `127.0.0.1`
-            5:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `10.1.2.3`
-            6:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `172.16.0.1`
-            7:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `192.168.1.20`
-            8:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `169.254.169.254`
-            9:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `100.64.0.1`
-            10:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `0.0.0.0`
-            11:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::1`
-            12:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fd12::1`
-            13:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fe80::1%25eth0`
-            14:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::ffff:10.0.0.1`
-            15:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `nas.local`
-            16:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `wiki.corp`
-            17:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fileserver`
-            18:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found one with credentials in it
-        "#]],
+                1:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `localhost`
+                2:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `app.localhost`
+                3:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `LOCALHOST.`
+                4:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `127.0.0.1`
+                5:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `10.1.2.3`
+                6:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `172.16.0.1`
+                7:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `192.168.1.20`
+                8:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `169.254.169.254`
+                9:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `100.64.0.1`
+                10:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `0.0.0.0`
+                11:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::1`
+                12:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fd12::1`
+                13:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fe80::1%25eth0`
+                14:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `::ffff:10.0.0.1`
+                15:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `nas.local`
+                16:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `wiki.corp`
+                17:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found the private host `fileserver`
+                18:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found one with credentials in it
+            "#]],
         );
         check(
             Profile::Local,
             &[urls[0], urls[17]],
             expect![[r#"
-            1:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is read with `--fetch-images` only
-            2:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is read with `--fetch-images` only
+            1:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is not fetched
+            2:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is not fetched
             2:79: error[image-url-private] /messages/0/content/0/image_url/url: expected a URL that everybody can read, found one with credentials in it
         "#]],
         );
@@ -452,7 +452,7 @@ mod tests {
             Profile::Local,
             &["https://example.com/a.png"],
             expect![[r#"
-            1:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is read with `--fetch-images` only
+            1:79: warning[image-url-scheme] /messages/0/content/0/image_url/url: expected a data URI, found an http(s) URL, which is not fetched
         "#]],
         );
     }
