@@ -2,7 +2,14 @@
 //!
 //! A safe fix takes nothing away: no line, no trained text, no key that says something. What does is unsafe, done only
 //! where asked for. Lines that need no fix come out byte for byte as they went in, and the output of a fix is left as
-//! it is by another.
+//! it is by another. Where the line is:
+//!
+//! - A key that the format does not know is information, so its removal is unsafe; but one that is null or empty says
+//!   nothing, and goes. A comment is no part of the data, and goes; the log keeps its words.
+//! - Half of a surrogate pair becomes U+FFFD, as every decoder writes it. Mojibake and U+0000 are text that somebody may
+//!   have meant: unsafe.
+//! - Bytes of Windows-1252 are safe where they can be nothing else ([`decode`] says when).
+//! - An unescaped quote is escaped only if the whole record then reads as JSON, with no other doubt in it.
 //!
 //! 1. [`source`]: bytes as UTF-8, cut into lines.
 //! 2. [`split`]: lines into records, each of them JSON on one line ([`syntax`] mends what is nearly JSON).
@@ -81,6 +88,7 @@ pub fn fix(
     out: &mut dyn Write,
     log: &mut dyn FnMut(FixItem),
 ) -> io::Result<FixSummary> {
+    let options = &ReadOptions { examples: false, windows: false, ..options.clone() };
     let allowed = if unsafe_fixes { Safety::Unsafe } else { Safety::Safe };
     let mut head = Vec::new();
     (&mut *source).take(HEAD_BYTES).read_to_end(&mut head)?;
@@ -95,9 +103,11 @@ pub fn fix(
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         let piece = splitter.next()?;
-        if let Some(Piece::Record(record)) = &piece {
-            bytes += record.text.len();
-        }
+        bytes += match &piece {
+            Some(Piece::Record(record)) => record.text.len(),
+            Some(Piece::Raw(lines)) => lines.iter().map(|line| line.raw.len()).sum(),
+            _ => 0,
+        };
         let full = batch.len() == BATCH_RECORDS || bytes > BATCH_BYTES;
         match piece {
             Some(Piece::TooLong(line)) => {

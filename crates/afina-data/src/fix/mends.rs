@@ -51,6 +51,7 @@ const RECORDS: &[(&str, Safety, Fix)] = &[
     ("messages-not-array", Safe, record::messages_not_array),
     ("messages-is-string", Safe, record::decode_string),
     ("messages-empty", Unsafe, record::messages_empty),
+    ("missing-assistant-message", Unsafe, messages::missing_assistant_message),
     ("message-not-object", Safe, record::message_not_object),
     ("missing-role", Safe, messages::missing_role),
     ("unknown-role", Safe, messages::unknown_role),
@@ -107,6 +108,7 @@ const RECORDS: &[(&str, Safety, Fix)] = &[
     ("dpo-input-invalid", Safe, preference::dpo_input_invalid),
     ("dpo-completion-key-names", Safe, preference::dpo_completion_key_names),
     ("dpo-output-not-array", Safe, preference::dpo_output_not_array),
+    ("dpo-output-empty", Unsafe, preference::dpo_output_empty),
     ("dpo-identical-outputs", Unsafe, preference::dpo_identical_outputs),
 ];
 
@@ -120,4 +122,19 @@ pub(crate) fn safety(rule: &str) -> Option<Safety> {
 pub(super) fn mend(rule: &str, context: &Context) -> Option<Mend> {
     let (.., fix) = RECORDS.iter().find(|(id, ..)| *id == rule)?;
     fix(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fix_is_of_a_rule_and_there_is_one_a_rule() {
+        let ids: Vec<&str> = RECORDS.iter().map(|(id, ..)| *id).chain(BEFORE_RECORDS.map(|(id, _)| id)).collect();
+        let known = |id: &str| crate::rules().iter().any(|rule| rule.id == id);
+        let soon = ["rft-system-role", "rft-last-not-user", "dpo-identical-outputs"];
+        assert_eq!(ids.iter().find(|id| !known(id) && !soon.contains(id)), None);
+        let unique: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(unique.len(), ids.len());
+    }
 }

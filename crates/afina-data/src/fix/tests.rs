@@ -116,14 +116,14 @@ fn lines_and_bytes_are_mended() {
             1 → 1: file-not-utf8: rewrote 1 character as UTF-8, from Windows-1252
         "#]],
     );
-    let utf16: Vec<u8> = format!("\u{FEFF}{ONE}\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> = format!("\u{FEFF}{ONE}\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
     check(
         utf16,
         expect![[r#"
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-            ──
-            1 → 1: file-utf16: wrote UTF-8 for UTF-16LE
-        "#]],
+        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+        ──
+        1 → 1: file-utf16: wrote UTF-8 for UTF-16LE
+    "#]],
     );
 }
 

@@ -1,6 +1,9 @@
 //! What the rules check, as a page and for a terminal.
 
-use crate::rules::{Group, Rule, rules};
+use crate::{
+    Safety,
+    rules::{Group, Rule, rules},
+};
 
 /// Columns of a page on a terminal.
 const COLUMNS: usize = 80;
@@ -46,6 +49,11 @@ pub fn explain_text(rule: &Rule) -> String {
     let mut text = format!("{}: {}\ngroup: {}\n", rule.id, rule.severity.as_str(), title(rule.group));
     if let Some(method) = ["dpo", "rft"].into_iter().find(|method| rule.id.starts_with(&format!("{method}-"))) {
         text += &format!("method: {method}\n");
+    }
+    match rule.fix {
+        Some(Safety::Safe) => text += "fix: --fix\n",
+        Some(Safety::Unsafe) => text += "fix: --fix with --unsafe-fixes\n",
+        None => {}
     }
     let (mut paragraph, mut in_example) = (String::new(), false);
     for line in rule.docs.lines().chain([""]) {
@@ -124,6 +132,7 @@ mod tests {
             dpo-comma: error
             group: Bytes, lines and JSON
             method: dpo
+            fix: --fix
 
             A list has an end.
 

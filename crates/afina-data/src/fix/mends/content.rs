@@ -140,6 +140,12 @@ pub(super) fn text_part_invalid(context: &Context) -> Option<Mend> {
             Mend::safe(what, [rename(found, &wanted)])
         }
         Kind::Number | Kind::True | Kind::False => content_not_string(context),
+        Kind::Null => {
+            let (part, list) = (context.above(1)?, context.above(2)?);
+            let others = list.items().count() > 1 && part.members().count() == 2;
+            let edits = [remove_item(list, part.span().start)?];
+            if others { Mend::safe("removed a part that says nothing", edits) } else { None }
+        }
         _ => None,
     }
 }

@@ -1,6 +1,10 @@
 //! Fixes of image parts: the same image, addressed as the format wants it.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
 
 use super::messages::remove;
 use crate::{
@@ -11,6 +15,10 @@ use crate::{
     },
     json::Kind,
 };
+
+/// Bits that the last character has too many are ignored, as everywhere.
+const ENGINE: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 pub(super) fn image_url_string(context: &Context) -> Option<Mend> {
     let image = context.value();
@@ -45,6 +53,10 @@ pub(super) fn image_data(context: &Context) -> Option<Mend> {
         .into_iter()
         .find(|value| value.kind() == Kind::String)?;
     let url = value.text()?;
+    let trimmed = url.trim();
+    if starts_with(trimmed, "http") && trimmed.len() < url.len() {
+        return Mend::safe("removed whitespace around an image's address", [Edit::replace(value, quote(trimmed))]);
+    }
     let (payload, what) = payload(&url)?;
     let written = format!("data:{};base64,{payload}", mime(&payload)?);
     if written == url { None } else { Mend::safe(what, [Edit::replace(value, quote(&written))]) }
@@ -68,9 +80,11 @@ fn payload(url: &str) -> Option<(String, &'static str)> {
         head.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ').then_some(())?;
         text = text[head_end + 1..].trim();
     }
+    text = text.strip_prefix("base64,").unwrap_or(text);
     let stripped = python(text);
     let text = stripped.as_deref().unwrap_or(text);
-    let compact: String = text.chars().filter(|char| !char.is_ascii_whitespace()).collect();
+    let signs = text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=").replace("\\n", "").replace('\\', "");
+    let compact: String = signs.chars().filter(|char| !char.is_ascii_whitespace()).collect();
     let mut standard: String = compact
         .chars()
         .map(|char| match char {
@@ -85,10 +99,11 @@ fn payload(url: &str) -> Option<(String, &'static str)> {
         1 => return None,
         rest => standard.extend(std::iter::repeat_n('=', (4 - rest) % 4)),
     }
-    STANDARD.decode(&standard).ok()?;
+    ENGINE.decode(&standard).ok()?;
     let what = match () {
         _ if bare => "put the type of the image before its base64 text",
         _ if stripped.is_some() => "took Python's `b'…'` off the base64 text",
+        _ if signs != text => "removed escapes from the base64 text",
         _ if compact.len() != text.len() => "removed whitespace inside of the base64 text",
         _ if standard != compact => "wrote the base64 text in the standard alphabet, with its padding",
         _ => "wrote the type that the image's bytes have",
@@ -102,7 +117,7 @@ fn starts_with(text: &str, prefix: &str) -> bool {
 
 /// The type of the image, by its first bytes; of those that can be trained on.
 fn mime(base64: &str) -> Option<&'static str> {
-    let head = STANDARD.decode(base64.get(..base64.len().min(24))?).ok()?;
+    let head = ENGINE.decode(base64.get(..base64.len().min(24))?).ok()?;
     Some(match head.as_slice() {
         [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
         [0x89, b'P', b'N', b'G', b'\r', b'\n', ..] => "image/png",
@@ -129,6 +144,8 @@ mod tests {
             format!("data:;base64,{PNG}"),
             format!("DATA:IMAGE/PNG;BASE64,{PNG}"),
             format!("data:image/png,{PNG}"),
+            format!("data:image/png,base64,{PNG}"),
+            format!("data:image/png;base64,{}", PNG.replace('+', "%2B").replace('=', "%3D")),
             format!("data:image/png;base64{PNG}"),
             format!("data:image/png;base64,b'{PNG}'"),
             format!("data:image/png;base64,data:image/png;base64,{PNG}"),

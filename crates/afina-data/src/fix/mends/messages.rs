@@ -118,3 +118,7 @@ pub(super) fn rft_last_not_user(context: &Context) -> Option<Mend> {
 pub(super) fn all_weights_zero(_: &Context) -> Option<Mend> {
     Mend::remove_line("removed the line: none of its messages is trained")
 }
+
+pub(super) fn missing_assistant_message(_: &Context) -> Option<Mend> {
+    Mend::remove_line("removed the line: no message of it is the assistant's")
+}

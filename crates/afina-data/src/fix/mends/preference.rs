@@ -58,6 +58,10 @@ pub(super) fn dpo_output_not_array(context: &Context) -> Option<Mend> {
     }
 }
 
+pub(super) fn dpo_output_empty(_: &Context) -> Option<Mend> {
+    Mend::remove_line("removed the line: one of its answers is empty")
+}
+
 pub(super) fn dpo_identical_outputs(_: &Context) -> Option<Mend> {
     Mend::remove_line("removed the line: its two answers are the same")
 }

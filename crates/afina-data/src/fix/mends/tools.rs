@@ -66,10 +66,10 @@ pub(super) fn tool_flat_format(context: &Context) -> Option<Mend> {
 }
 
 pub(super) fn tool_parameters_invalid(context: &Context) -> Option<Mend> {
-    match context.value().kind() {
-        Kind::Null => remove(context.above(1)?, "parameters", "removed `parameters` that say nothing", true),
-        _ => decode(context.value(), '{'),
+    if context.value().kind() != Kind::Object && says_nothing(context.value()) {
+        return remove_nothing(context);
     }
+    decode(context.value(), '{')
 }
 
 pub(super) fn parallel_tool_calls_type(context: &Context) -> Option<Mend> {
