@@ -27,6 +27,19 @@ pub enum EncodeError {
     NoShield,
 }
 
+impl EncodeError {
+    /// The message that it is about, from 0.
+    pub fn message(&self) -> Option<usize> {
+        match self {
+            EncodeError::Template { source } => source.message(),
+            EncodeError::TemplatePrefix { message, .. }
+            | EncodeError::NothingToAnswer { message }
+            | EncodeError::Prefix { message, .. } => Some(*message),
+            EncodeError::NoShield => None,
+        }
+    }
+}
+
 fn token(id: Option<u32>) -> String {
     id.map_or_else(|| "the end".to_owned(), |id| format!("`{id}`"))
 }

@@ -93,7 +93,9 @@ impl ChatFormat {
     pub fn hint(&self, conversation: &Conversation, error: &EncodeError) -> String {
         let lost = matches!(error, EncodeError::Template { .. } | EncodeError::TemplatePrefix { .. });
         match self.fallback_for(conversation).filter(|_| lost) {
-            Some(name) => format!("choose a fallback template: data.chat_template = \"{name}\""),
+            Some(name) => format!(
+                "choose a fallback template: data.chat_template = \"{name}\" (outside of recipes --chat-template {name})"
+            ),
             None => "change the example, or choose a template that carries it: data.chat_template = \"FILE.jinja\""
                 .to_owned(),
         }
@@ -295,7 +297,7 @@ mod tests {
             format!("{}: {}", std::error::Error::source(&error).unwrap(), format.hint(&conversation, &error))
         };
         let refusal = Message { refusal: Some("no".into()), content: None, ..Message::new(Role::Assistant, "") };
-        expect![[r#"message 1: the chat template does not render `refusal`: choose a fallback template: data.chat_template = "chatml-tools""#]].assert_eq(&hint(refusal.clone()));
+        expect![[r#"message 1: the chat template does not render `refusal`: choose a fallback template: data.chat_template = "chatml-tools" (outside of recipes --chat-template chatml-tools)"#]].assert_eq(&hint(refusal.clone()));
         expect![[r#"message 1: the chat template does not render `refusal`: change the example, or choose a template that carries it: data.chat_template = "FILE.jinja""#]].assert_eq(&hint(Message { name: Some("ana".into()), ..refusal }));
     }
 

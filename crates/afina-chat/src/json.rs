@@ -57,6 +57,22 @@ pub(crate) fn parse_object(text: &str, at: usize) -> Result<(Vec<Member>, usize)
 }
 
 impl Json {
+    /// Whether two values are the same to a reader: the order of keys does not count, nor how a number is spelled.
+    pub(crate) fn means(&self, other: &Json) -> bool {
+        match (self, other) {
+            (Json::Number(a), Json::Number(b)) => {
+                let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+                a == b || number(a).is_some_and(|a| number(b) == Some(a))
+            }
+            (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.means(b)),
+            (Json::Object(a), Json::Object(b)) => {
+                let in_b = |key: &str| b.iter().find(|(other, _)| other == key).map(|(_, value)| value);
+                a.len() == b.len() && a.iter().all(|(key, value)| in_b(key).is_some_and(|other| value.means(other)))
+            }
+            _ => self == other,
+        }
+    }
+
     /// Every text in the value, keys included.
     pub(crate) fn for_each_text<'j>(&'j self, each: &mut dyn FnMut(&'j str)) {
         match self {

@@ -46,6 +46,20 @@ pub enum TemplateError {
     Arguments { message: usize, call: usize, source: JsonError },
 }
 
+impl TemplateError {
+    /// The message that it is about, from 0.
+    pub fn message(&self) -> Option<usize> {
+        use TemplateError::*;
+        match self {
+            AtMessage { message, .. } | Unsupported { message, .. } | Dropped { message, .. } => Some(*message),
+            DroppedCall { message, .. } | ResultsOutOfOrder { message } => Some(*message),
+            ReadsAsCall { message } | Arguments { message, .. } => Some(*message),
+            Syntax { .. } | Plain { .. } | Raised { .. } | Render { .. } | Empty => None,
+            UnsupportedTools | DroppedTool { .. } => None,
+        }
+    }
+}
+
 /// A model's Jinja template, compiled once, and what it can carry.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {

@@ -29,6 +29,24 @@ pub struct Reply {
     pub tool_calls: Vec<ToolCall>,
 }
 
+impl Reply {
+    /// Whether two answers mean the same: white space around the text, ids, and the spelling of arguments do not count.
+    pub fn means(&self, other: &Reply) -> bool {
+        let text = |reply: &Reply| reply.content.as_deref().unwrap_or_default().trim().to_owned();
+        let same_call = |(a, b): (&ToolCall, &ToolCall)| {
+            let arguments = |call: &ToolCall| json::parse(&call.function.arguments);
+            let same = match (arguments(a), arguments(b)) {
+                (Ok(a), Ok(b)) => a.means(&b),
+                _ => a.function.arguments == b.function.arguments,
+            };
+            same && a.function.name == b.function.name
+        };
+        text(self) == text(other)
+            && self.tool_calls.len() == other.tool_calls.len()
+            && self.tool_calls.iter().zip(&other.tool_calls).all(same_call)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("tool call {call}: expected {expected}, found {found} at byte {at} of the answer")]
 pub struct ToolCallError {
@@ -346,6 +364,19 @@ mod tests {
         ] {
             check(ToolSyntax::Hermes, text, expect);
         }
+    }
+
+    #[test]
+    fn answers_mean_the_same_in_another_spelling() {
+        let read = |text: &str| ToolSyntax::Hermes.parse(text).unwrap();
+        let call =
+            |arguments: &str| read(&format!("<tool_call>{{\"name\": \"f\", \"arguments\": {arguments}}}</tool_call>"));
+        let one = call(r#"{"a": 1.0, "b": ["ñ", {}], "c": 1e400}"#);
+        assert!(one.means(&call(r#"{"c":1e400,"b":["\u00f1",{}],"a":1}"#)));
+        assert!(!one.means(&call(r#"{"a": 1.0, "b": ["n", {}], "c": 1e400}"#)));
+        assert!(!one.means(&call(r#"{"a": 1.0, "b": ["ñ", {}]}"#)));
+        assert!(!one.means(&call(r#"{"a": 1.0, "b": ["ñ", {}], "c": 1e401}"#)));
+        assert!(read(" sí\n").means(&read("sí")) && !read("sí").means(&read("no")) && !read("").means(&one));
     }
 
     #[test]
