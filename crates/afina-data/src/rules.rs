@@ -26,6 +26,7 @@ use crate::{
     findings::Findings,
     json::Value,
     read::Method,
+    scan::{Wanted, scan_record},
     view::{Purpose, Turns},
 };
 
@@ -59,7 +60,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 15] = [
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -268,6 +269,7 @@ const TABLES: [Table; 14] = [
             ("duplicate-example", Warning),
         ],
     ),
+    (Group::Dataset, include_str!("scan/record.rs"), &[("secret-detected", Warning), ("pii-detected", Warning)]),
 ];
 
 /// Every rule there is, in the order of the groups.
@@ -307,6 +309,7 @@ pub(crate) fn check_record<'t>(
     format: Option<detect::Format>,
     out: &mut Findings,
 ) -> Option<Turns<'t>> {
+    scan_record(record, Wanted::ALL, out);
     if !format::check_format(record, format, out) {
         return None;
     }
