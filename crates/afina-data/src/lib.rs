@@ -11,6 +11,7 @@ mod pack;
 mod read;
 mod report;
 mod rules;
+mod similar;
 #[cfg(test)]
 mod testing;
 mod tokens;
