@@ -12,6 +12,7 @@ mod read;
 mod report;
 mod rules;
 mod similar;
+pub mod stats;
 #[cfg(test)]
 mod testing;
 mod tokens;

@@ -267,9 +267,12 @@ mod tests {
         let mut all = records(50, |seed| (prose(seed, 90), prose(1000 + seed, 120)));
         let (prompt, answer) = &all[20];
         all.push((prompt.replace("s20w40 ", "x "), answer.replace("s1020w77 ", "") + " indeed"));
-        check(&all, expect_test::expect![[r#"
+        check(
+            &all,
+            expect_test::expect![[r#"
             51: 21, 0.94
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -295,9 +298,12 @@ mod tests {
         let letter = |seed: usize| (prose(0, 300) + &prose(seed + 1, 100), "billing".to_owned());
         let mut all = records(200, letter);
         all.push((prose(0, 300) + &prose(100, 100).replace("s100w50 ", ""), "billing".into()));
-        check(&all, expect_test::expect![[r#"
+        check(
+            &all,
+            expect_test::expect![[r#"
             201: 100, 0.98
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
