@@ -12,6 +12,7 @@ type Error = Box<dyn std::error::Error>;
 fn main() -> Result<(), Error> {
     let mut path = None;
     let mut options = ReadOptions::new(Method::Sft, Profile::OpenAi);
+    options.examples = false;
     let mut args = std::env::args().skip(1).filter(|arg| arg != "validate");
     while let Some(arg) = args.next() {
         let Some(name) = arg.strip_prefix("--") else {

@@ -2,16 +2,20 @@
 //! and rows of tokens for the trainer. No tensors and no network here.
 
 mod batch;
+mod convert;
 mod diagnostic;
 mod example;
+mod facts;
 mod findings;
 pub mod json;
 mod jsonl;
 mod pack;
+mod picture;
 mod read;
 mod report;
 mod rules;
 mod similar;
+mod split;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -19,11 +23,13 @@ mod tokens;
 mod view;
 
 pub use batch::Batch;
+pub use convert::{Conversion, ConvertError, Format, Note, convert};
 pub use diagnostic::{Diagnostic, Severity};
 pub use example::Example;
 pub use jsonl::MAX_LINE_BYTES;
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
-pub use report::{TextReport, render_text, verdict};
+pub use report::{Report, ReportFormat, TextReport, Window, explain_text, render_text, rules_markdown, verdict};
 pub use rules::{Group, Rule, rules};
+pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};
 pub use tokens::control_tokens_of;

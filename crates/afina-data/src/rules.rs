@@ -23,11 +23,13 @@ use serde::Serialize;
 
 use crate::{
     Severity::{self, Error, Info, Warning},
+    facts::Facts,
     findings::Findings,
     json::Value,
     read::Method,
     view::{Purpose, Turns},
 };
+use images::Image;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -59,7 +61,7 @@ pub struct Rule {
 
 type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
 
-const TABLES: [Table; 14] = [
+const TABLES: &[Table] = &[
     (
         Group::Bytes,
         include_str!("rules/bytes.rs"),
@@ -235,7 +237,7 @@ const TABLES: [Table; 14] = [
     ),
     (
         Group::Images,
-        include_str!("rules/images.rs"),
+        include_str!("rules/images/parts.rs"),
         &[
             ("image-url-missing", Error),
             ("image-url-string", Error),
@@ -246,6 +248,38 @@ const TABLES: [Table; 14] = [
             ("image-in-tool", Error),
         ],
     ),
+    (
+        Group::Images,
+        include_str!("rules/images/urls.rs"),
+        &[("image-url-scheme", Error), ("image-url-private", Error), ("image-url-expiring", Warning)],
+    ),
+    (
+        Group::Images,
+        include_str!("rules/images/data_uris.rs"),
+        &[
+            ("image-data-uri-malformed", Error),
+            ("image-base64-invalid", Error),
+            ("image-base64-whitespace", Warning),
+            ("image-mime-mismatch", Warning),
+            ("image-mime-nonstandard", Warning),
+        ],
+    ),
+    (
+        Group::Images,
+        include_str!("rules/images/pixels.rs"),
+        &[
+            ("image-format-unsupported", Error),
+            ("image-mode-unsupported", Error),
+            ("image-mode-palette", Error),
+            ("image-truncated", Error),
+            ("image-empty", Error),
+            ("image-animated", Warning),
+            ("image-too-large", Error),
+            ("image-pixels-excessive", Warning),
+            ("image-exif-orientation", Warning),
+        ],
+    ),
+    (Group::Images, include_str!("rules/images/counts.rs"), &[("too-many-images", Error), ("image-in-dpo", Warning)]),
     (
         Group::Preference,
         include_str!("rules/preference.rs"),
@@ -258,16 +292,9 @@ const TABLES: [Table; 14] = [
             ("dpo-output-empty", Error),
         ],
     ),
-    (
-        Group::Dataset,
-        include_str!("rules/dataset.rs"),
-        &[
-            ("too-few-examples", Error),
-            ("few-examples", Info),
-            ("missing-system-message", Info),
-            ("duplicate-example", Warning),
-        ],
-    ),
+    (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
+    (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
 ];
 
 /// Every rule there is, in the order of the groups.
@@ -302,26 +329,28 @@ fn docs(source: &str, id: &str) -> String {
 
 /// The rules of a record and of everything in it, from its format on. Returns its messages, where there are some to
 /// train on.
-pub(crate) fn check_record<'t>(
-    record: Value<'t>,
-    format: Option<detect::Format>,
-    out: &mut Findings,
-) -> Option<Turns<'t>> {
+pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    let format = detect::detect(record);
+    facts.format = format;
     if !format::check_format(record, format, out) {
         return None;
     }
+    let mut images = Vec::new();
     if out.options.method == Method::Dpo {
-        check_preference(record, out);
+        check_preference(record, &mut images, out);
+        images::check_example(&images, out);
         return None;
     }
-    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), out);
+    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &mut images, out);
+    images::check_example(&images, out);
     tools::check_declarations(record, out);
+    facts.has_system = turns.as_ref().map(Turns::has_system);
     turns
 }
 
-fn check_preference(record: Value, out: &mut Findings) {
+fn check_preference(record: Value, images: &mut Vec<Image>, out: &mut Findings) {
     if let Some(messages) = preference::check_input(record, out) {
-        check_messages(messages, Purpose::Prompt, out);
+        check_messages(messages, Purpose::Prompt, images, out);
     }
     if let Some(input) = record.get("input") {
         tools::check_declarations(input, out);
@@ -330,16 +359,22 @@ fn check_preference(record: Value, out: &mut Findings) {
         [("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion")]
     {
         if let Some(output) = preference::check_output(record, name, old_name, out) {
-            check_messages(output, Purpose::Answer, out);
+            check_messages(output, Purpose::Answer, images, out);
         }
     }
 }
 
-fn check_messages<'t>(list: Value<'t>, purpose: Purpose, out: &mut Findings) -> Option<Turns<'t>> {
+fn check_messages<'t>(
+    list: Value<'t>,
+    purpose: Purpose,
+    images: &mut Vec<Image>,
+    out: &mut Findings,
+) -> Option<Turns<'t>> {
     let turns = list::check_list(list, purpose, out)?;
     for message in &turns.messages {
         messages::check_message(message, &turns, out);
         content::check_content(message, out);
+        images::check_images(message, images, out);
         prose::check_prose(message, out);
     }
     tools::check_calls(&turns, out);
@@ -375,7 +410,7 @@ mod tests {
 
     #[test]
     fn the_table_names_the_rules_that_exist_and_no_others() {
-        for (_, source, ids) in TABLES {
+        for &(_, source, ids) in TABLES {
             let found: std::collections::BTreeSet<_> = ids_in(source).into_iter().collect();
             let named: std::collections::BTreeSet<_> = ids.iter().map(|(id, _)| *id).collect();
             assert_eq!(found, named);

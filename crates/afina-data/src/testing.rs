@@ -108,3 +108,13 @@ pub(crate) fn mutate(text: &[u8], random: &mut Random) -> Vec<u8> {
     }
     bytes
 }
+
+/// A file with a record for each of the given URLs (JSON text, without its quotes): an image, a question, an answer.
+pub(crate) fn image_records(urls: &[&str]) -> String {
+    let record = |(index, url): (usize, &&str)| {
+        let image = format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#);
+        let ask = format!(r#"{{"role":"user","content":[{image},{{"type":"text","text":"What is it? {index}"}}]}}"#);
+        format!(r#"{{"messages":[{ask},{{"role":"assistant","content":"A square."}}]}}"#) + "\n"
+    };
+    urls.iter().enumerate().map(record).collect()
+}
