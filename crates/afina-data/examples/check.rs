@@ -3,9 +3,12 @@
 //! `cargo run --release -p afina-data --example check -- validate data/marv.jsonl --method sft`
 #![allow(clippy::print_stdout)]
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::{self, File},
+    io::BufReader,
+};
 
-use afina_data::{Item, Method, Profile, ReadOptions, control_tokens_of, read};
+use afina_data::{Grader, Item, Method, Profile, ReadOptions, control_tokens_of, read};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -24,6 +27,7 @@ fn main() -> Result<(), Error> {
             "method" => options.method = value.parse()?,
             "profile" => options.profile = value.parse()?,
             "target" => options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?,
+            "grader" => options.grader = Some(Grader::from_json(&fs::read_to_string(&value)?)?),
             _ => {}
         }
     }

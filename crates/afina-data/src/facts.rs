@@ -6,7 +6,7 @@ use rapidhash::v3::rapidhash_v3;
 use crate::{
     findings::Place,
     json::{Kind, Value},
-    rules::detect::Format,
+    rules::{detect::Format, images::Image},
 };
 
 /// Small, whatever the size of the record: numbers, and places that are good as long as the record's text is at hand.
@@ -20,6 +20,7 @@ pub(crate) struct Facts {
     pub(crate) format: Option<Format>,
     /// Its messages could be read; `Some(true)`: a system (or developer) message is among them.
     pub(crate) has_system: Option<bool>,
+    pub(crate) images: Vec<Image>,
     /// The record itself, for a finding about it.
     pub(crate) place: Option<Place>,
 }

@@ -31,6 +31,11 @@ impl Place {
         self.offset
     }
 
+    /// So many bytes and nodes behind this place.
+    pub(crate) fn behind(self, (bytes, nodes): (usize, u32)) -> Place {
+        Place { offset: self.offset + bytes, node: self.node + nodes }
+    }
+
     /// Byte `offset` of the value as written.
     pub(crate) fn inside(value: Value, offset: usize) -> Place {
         Place { offset: value.span().start + offset, node: value.index() }
@@ -130,6 +135,11 @@ impl<'o> Findings<'o> {
         let before = &text[..offset];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (self.first_line + before.matches('\n').count(), before[line_start..].chars().count() + 1)
+    }
+
+    /// How many there are so far, for a rule that remembers where nothing was found.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
     pub(crate) fn has_error(&self) -> bool {

@@ -15,7 +15,7 @@ use std::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{diagnostic::Diagnostic, example::Example, jsonl::Cutter, rules::bytes};
+use crate::{diagnostic::Diagnostic, example::Example, grader::Grader, jsonl::Cutter, rules::bytes};
 use check::{Checker, Chunk};
 use feed::Feed;
 use file::File;
@@ -92,6 +92,8 @@ pub struct ReadOptions {
     pub examples: bool,
     /// Whether diagnostics come with the part of the line that they are about.
     pub windows: bool,
+    /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
+    pub grader: Option<Grader>,
 }
 
 impl ReadOptions {
@@ -106,6 +108,7 @@ impl ReadOptions {
             method,
             profile,
             control_tokens: Vec::new(),
+            grader: None,
             ignored: HashSet::new(),
             examples: true,
             windows: false,

@@ -7,15 +7,19 @@ mod conversation;
 pub(crate) mod dataset;
 pub(crate) mod detect;
 pub(crate) mod format;
-mod images;
+pub(crate) mod images;
+mod job;
 pub(crate) mod lines;
 mod list;
 mod messages;
 mod preference;
 mod prose;
+mod reinforcement;
 pub(crate) mod syntax;
 pub(crate) mod text;
 pub(crate) mod tools;
+
+pub use job::check_job;
 
 use std::sync::LazyLock;
 
@@ -30,6 +34,7 @@ use crate::{
     view::{Purpose, Turns},
 };
 use images::Image;
+use tools::Tools;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -43,7 +48,10 @@ pub enum Group {
     Tools,
     Images,
     Preference,
+    Reinforcement,
     Dataset,
+    /// A fine-tuning job request, not a data file.
+    Job,
 }
 
 /// One rule.
@@ -212,16 +220,26 @@ const TABLES: &[Table] = &[
     ),
     (
         Group::Tools,
-        include_str!("rules/tools.rs"),
+        include_str!("rules/tools/declarations.rs"),
         &[
             ("tools-not-array", Error),
             ("tool-type-invalid", Error),
             ("tool-flat-format", Error),
             ("tool-name-missing", Error),
             ("function-name-invalid", Error),
-            ("tool-parameters-invalid", Error),
-            ("functions-deprecated", Warning),
-            ("parallel-tool-calls-type", Error),
+            ("duplicate-tool-name", Warning),
+            ("too-many-tools", Error),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/parameters.rs"),
+        &[("tool-parameters-invalid", Error), ("tool-required-undefined", Warning)],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/calls.rs"),
+        &[
             ("tool-calls-not-array", Error),
             ("tool-calls-empty", Error),
             ("tool-calls-on-non-assistant", Error),
@@ -229,10 +247,40 @@ const TABLES: &[Table] = &[
             ("tool-call-type-invalid", Error),
             ("tool-call-function-missing", Error),
             ("tool-arguments-not-string", Error),
+            ("tool-call-undeclared", Warning),
+            ("tool-call-id-duplicate", Error),
+            ("parallel-tool-calls-type", Error),
+            ("parallel-tool-calls-violated", Warning),
+            ("value-type-invalid", Error),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/arguments.rs"),
+        &[
+            ("tool-arguments-invalid-json", Warning),
+            ("tool-arguments-not-object", Warning),
+            ("tool-arguments-schema-mismatch", Warning),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/replies.rs"),
+        &[
             ("tool-message-missing-id", Error),
+            ("tool-message-orphan", Error),
+            ("tool-calls-unanswered", Error),
+            ("tool-message-without-tools", Warning),
+        ],
+    ),
+    (
+        Group::Tools,
+        include_str!("rules/tools/functions.rs"),
+        &[
+            ("functions-deprecated", Warning),
+            ("tools-and-functions", Warning),
             ("function-message-missing-name", Error),
             ("function-call-invalid", Error),
-            ("value-type-invalid", Error),
         ],
     ),
     (
@@ -290,11 +338,37 @@ const TABLES: &[Table] = &[
             ("dpo-completion-key-names", Warning),
             ("dpo-output-not-array", Error),
             ("dpo-output-empty", Error),
+            ("dpo-output-multiple", Error),
+            ("dpo-output-role", Error),
+            ("dpo-identical-outputs", Warning),
+            ("dpo-prompt-ends-with-assistant", Warning),
+        ],
+    ),
+    (
+        Group::Reinforcement,
+        include_str!("rules/reinforcement.rs"),
+        &[
+            ("rft-last-not-user", Error),
+            ("rft-system-role", Warning),
+            ("rft-template-field-missing", Error),
+            ("rft-no-reference", Warning),
         ],
     ),
     (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
     (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
     (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
+    (
+        Group::Job,
+        include_str!("rules/job.rs"),
+        &[
+            ("hyperparameter-range", Error),
+            ("suffix-length", Error),
+            ("seed-range", Error),
+            ("file-purpose", Error),
+            ("method-object", Error),
+            ("hyperparameters-deprecated", Warning),
+        ],
+    ),
 ];
 
 /// Every rule there is, in the order of the groups.
@@ -335,38 +409,49 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     if !format::check_format(record, format, out) {
         return None;
     }
-    let mut images = Vec::new();
+    let images = &mut facts.images;
     if out.options.method == Method::Dpo {
-        check_preference(record, &mut images, out);
-        images::check_example(&images, out);
+        check_preference(record, images, out);
+        images::check_example(images, out);
         return None;
     }
-    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), &mut images, out);
-    images::check_example(&images, out);
-    tools::check_declarations(record, out);
-    facts.has_system = turns.as_ref().map(Turns::has_system);
-    turns
+    let tools = tools::check_declarations(record, out);
+    let purpose = crate::view::purpose(out.options.method);
+    let turns = check_messages(record.get("messages")?, purpose, &tools, images, out);
+    images::check_example(images, out);
+    let turns = turns?;
+    if out.options.method == Method::Rft {
+        reinforcement::check_record(record, &turns, out);
+    }
+    facts.has_system = Some(turns.has_system());
+    Some(turns)
 }
 
 fn check_preference(record: Value, images: &mut Vec<Image>, out: &mut Findings) {
-    if let Some(messages) = preference::check_input(record, out) {
-        check_messages(messages, Purpose::Prompt, images, out);
+    let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
+    let prompt = preference::check_input(record, out)
+        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, images, out));
+    if let Some(prompt) = &prompt {
+        preference::check_prompt(prompt, out);
     }
-    if let Some(input) = record.get("input") {
-        tools::check_declarations(input, out);
-    }
-    for (name, old_name) in
-        [("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion")]
-    {
-        if let Some(output) = preference::check_output(record, name, old_name, out) {
-            check_messages(output, Purpose::Answer, images, out);
-        }
+    let mut check_answer = |name, old_name| {
+        let output = preference::check_output(record, name, old_name, out)?;
+        tools.rejected = name == "non_preferred_output";
+        let answer = check_messages(output, Purpose::Answer, &tools, images, out)?;
+        preference::check_answer(&answer, name, out);
+        Some(answer)
+    };
+    let preferred = check_answer("preferred_output", "preferred_completion");
+    let other = check_answer("non_preferred_output", "non_preferred_completion");
+    if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
+        preference::check_pair(prompt, preferred, other, out);
     }
 }
 
 fn check_messages<'t>(
     list: Value<'t>,
     purpose: Purpose,
+    tools: &Tools,
     images: &mut Vec<Image>,
     out: &mut Findings,
 ) -> Option<Turns<'t>> {
@@ -377,7 +462,7 @@ fn check_messages<'t>(
         images::check_images(message, images, out);
         prose::check_prose(message, out);
     }
-    tools::check_calls(&turns, out);
+    tools::check_calls(&turns, tools, out);
     conversation::check_conversation(&turns, out);
     Some(turns)
 }
