@@ -1,6 +1,9 @@
 //! What one record tells about the file: all that the rules over several records need, so that the record itself can
 //! be let go.
 
+mod dialogue;
+mod refusal;
+
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
@@ -8,6 +11,7 @@ use crate::{
     json::{Kind, Value},
     rules::{detect::Format, images::Image},
 };
+pub(crate) use dialogue::Dialogue;
 
 /// Small, whatever the size of the record: numbers, and places that are good as long as the record's text is at hand.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub(crate) struct Facts {
     /// Its messages could be read; `Some(true)`: a system (or developer) message is among them.
     pub(crate) has_system: Option<bool>,
     pub(crate) images: Vec<Image>,
+    /// What is asked and answered, where there is no error in it.
+    pub(crate) dialogue: Option<Dialogue>,
     /// The record itself, for a finding about it.
     pub(crate) place: Option<Place>,
 }

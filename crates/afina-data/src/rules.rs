@@ -21,13 +21,15 @@ pub(crate) mod tools;
 
 pub use job::check_job;
 
+pub use dataset::lengths::check_counted_length;
+
 use std::sync::LazyLock;
 
 use serde::Serialize;
 
 use crate::{
     Severity::{self, Error, Info, Warning},
-    facts::Facts,
+    facts::{Dialogue, Facts},
     findings::Findings,
     json::Value,
     read::Method,
@@ -355,8 +357,29 @@ const TABLES: &[Table] = &[
         ],
     ),
     (Group::Dataset, include_str!("rules/dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
-    (Group::Dataset, include_str!("rules/dataset/systems.rs"), &[("missing-system-message", Info)]),
+    (
+        Group::Dataset,
+        include_str!("rules/dataset/lengths.rs"),
+        &[("example-too-long", Warning), ("truncation-drops-target", Error)],
+    ),
     (Group::Dataset, include_str!("rules/dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
+    (Group::Dataset, include_str!("rules/dataset/repeats.rs"), &[("near-duplicate-example", Warning)]),
+    (
+        Group::Dataset,
+        include_str!("rules/dataset/answers.rs"),
+        &[
+            ("conflicting-answers", Warning),
+            ("constant-output", Warning),
+            ("refusal-heavy", Warning),
+            ("low-trained-share", Warning),
+        ],
+    ),
+    (Group::Dataset, include_str!("rules/dataset/overlap.rs"), &[("train-validation-overlap", Warning)]),
+    (
+        Group::Dataset,
+        include_str!("rules/dataset/systems.rs"),
+        &[("missing-system-message", Info), ("system-prompt-inconsistent", Warning)],
+    ),
     (
         Group::Job,
         include_str!("rules/job.rs"),
@@ -409,12 +432,12 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
     if !format::check_format(record, format, out) {
         return None;
     }
-    let images = &mut facts.images;
     if out.options.method == Method::Dpo {
-        check_preference(record, images, out);
-        images::check_example(images, out);
+        check_preference(record, facts, out);
+        images::check_example(&mut facts.images, out);
         return None;
     }
+    let images = &mut facts.images;
     let tools = tools::check_declarations(record, out);
     let purpose = crate::view::purpose(out.options.method);
     let turns = check_messages(record.get("messages")?, purpose, &tools, images, out);
@@ -424,10 +447,15 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
         reinforcement::check_record(record, &turns, out);
     }
     facts.has_system = Some(turns.has_system());
+    dataset::lengths::check_length(record, record.get("tools"), &[&turns], out);
+    if !out.has_error() {
+        facts.dialogue = Some(Dialogue::of_chat(record, &turns, out.options));
+    }
     Some(turns)
 }
 
-fn check_preference(record: Value, images: &mut Vec<Image>, out: &mut Findings) {
+fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
+    let images = &mut facts.images;
     let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
     let prompt = preference::check_input(record, out)
         .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, images, out));
@@ -445,6 +473,12 @@ fn check_preference(record: Value, images: &mut Vec<Image>, out: &mut Findings) 
     let other = check_answer("non_preferred_output", "non_preferred_completion");
     if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
         preference::check_pair(prompt, preferred, other, out);
+        let input = record.get("input").unwrap_or(record);
+        let longer = if preferred.list.raw().len() > other.list.raw().len() { preferred } else { other };
+        dataset::lengths::check_length(record, input.get("tools"), &[prompt, longer], out);
+        if !out.has_error() {
+            facts.dialogue = Some(Dialogue::of_pair(input, prompt, [preferred, other], out.options));
+        }
     }
 }
 

@@ -6,5 +6,5 @@ mod signature;
 pub(crate) mod table;
 pub(crate) mod words;
 
-pub(crate) use index::{MAX_RECORDS, NearDuplicate, NearDuplicates, SIMILAR};
+pub(crate) use index::{MAX_RECORDS, NearDuplicate, NearDuplicates};
 pub(crate) use signature::{Signature, Signer};

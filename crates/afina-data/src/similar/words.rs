@@ -4,7 +4,8 @@
 const GAP: u8 = 0;
 const SIGN: u8 = 1;
 const DASH: u8 = 2;
-const WIDE: u8 = 3;
+const ESCAPE: u8 = 3;
+const WIDE: u8 = 4;
 const CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
@@ -16,6 +17,7 @@ const fn classes() -> [u8; 256] {
             letter @ b'A'..=b'Z' => letter + 32,
             b'+' | b'/' | b'=' | b'<' | b'>' | b'%' | b'^' | b'&' | b'|' => SIGN,
             b'-' | b'*' => DASH,
+            b'\\' => ESCAPE,
             0x80.. => WIDE,
             _ => GAP,
         };
@@ -33,7 +35,8 @@ const PRIME: u64 = 0x0000_0100_0000_01B3;
 /// A word is a run of letters and digits in lower case. So that a change of meaning changes a word, these are words of
 /// their own: the signs `+ / = < > % ^ & |`, a `-` or `*` beside a number, a symbol or an emoji, and each character of
 /// a script that puts no spaces between words (Chinese, Japanese, Thai and their like). All else only separates.
-/// Accents count; letters are not normalised (no NFKC): a full-width `Ａ` is not `a`.
+/// The text is one of JSON's, in canonical writing: a backslash and the character behind it are a quote, a line break or
+/// the like, and only separate. Accents count; letters are not normalised (no NFKC): a full-width `Ａ` is not `a`.
 pub(crate) fn words(text: &str, mut word: impl FnMut(u64)) {
     let bytes = text.as_bytes();
     let (mut hash, mut at) = (BASIS, 0);
@@ -48,6 +51,7 @@ pub(crate) fn words(text: &str, mut word: impl FnMut(u64)) {
         match class {
             SIGN => alone = Some(bytes[at].into()),
             DASH if is_beside_number(bytes, at) => alone = Some(bytes[at].into()),
+            ESCAPE => len = if bytes.get(at + 1).is_some_and(u8::is_ascii) { 2 } else { 1 },
             WIDE => {
                 let char = text[at..].chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
                 len = char.len_utf8();
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!(all("Define the word “Árbol”,  variant 3."), all("define THE word árbol variant\n3"));
         assert_eq!(all("**Well-known**: `a`"), all("well known a"));
         assert_eq!(all("na\u{AD}ïve"), all("NAÏVE"));
+        assert_eq!(all(r#"one\ntwo \"three\" \\new\\"#), all("one two three new"));
         assert!(all("… ¡! — (\"\")").is_empty());
     }
 
