@@ -8,12 +8,12 @@ use std::{
     io::BufReader,
 };
 
-use afina_data::{Grader, Item, Method, Profile, ReadOptions, control_tokens_of, read};
+use afina_data::{Grader, Item, Method, Profile, ReadOptions, control_tokens_of, read, read_validation, stats};
 
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
-    let mut path = None;
+    let (mut path, mut validation) = (None, None);
     let mut options = ReadOptions::new(Method::Sft, Profile::OpenAi);
     options.examples = false;
     let mut args = std::env::args().skip(1).filter(|arg| arg != "validate");
@@ -26,13 +26,19 @@ fn main() -> Result<(), Error> {
         match name {
             "method" => options.method = value.parse()?,
             "profile" => options.profile = value.parse()?,
-            "target" => options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?,
-            "validation" => options.has_validation = true,
+            "target" => {
+                options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?;
+                options.training_context = stats::training_context(&value).or(options.training_context);
+            }
+            "validation" => validation = Some(value),
             "grader" => options.grader = Some(Grader::from_json(&fs::read_to_string(&value)?)?),
             _ => {}
         }
     }
     let path = path.ok_or("expected a file")?;
+    if let Some(validation) = validation {
+        options.validation = Some(read_validation(&mut BufReader::new(File::open(&validation)?), &options)?);
+    }
     let mut diagnostics = Vec::new();
     let summary = read(&mut BufReader::new(File::open(&path)?), &path, &options, &mut |item| {
         if let Item::Diagnostic(diagnostic) = item {

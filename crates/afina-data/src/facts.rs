@@ -1,6 +1,9 @@
 //! What one record tells about the file: all that the rules over several records need, so that the record itself can
 //! be let go.
 
+mod dialogue;
+mod refusal;
+
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
@@ -8,6 +11,7 @@ use crate::{
     json::{Kind, Value},
     rules::{dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared},
 };
+pub(crate) use dialogue::Dialogue;
 
 /// Small, whatever the size of the record: numbers, and places that are good as long as the record's text is at hand.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) pair: Option<Pair>,
     /// Of a reinforcement record: the fields for the grader.
     pub(crate) references: Vec<Reference>,
+    /// What is asked and answered, where there is no error in it.
+    pub(crate) dialogue: Option<Dialogue>,
     /// The record itself, for a finding about it.
     pub(crate) place: Option<Place>,
 }

@@ -70,6 +70,34 @@ fn fill_rows(window: &mut Vec<(usize, usize)>, seq_len: usize, order: &[usize], 
     rows.extend(filled.into_iter().map(|places| places.into_iter().map(|place| order[place]).collect()));
 }
 
+/// Rows that [`pack`] would make of examples with these lengths, in this order.
+///
+/// # Panics
+/// If a length is above `seq_len`.
+pub(crate) fn row_count(lengths: impl Iterator<Item = u32>, seq_len: u32) -> usize {
+    let seq_len = seq_len as usize;
+    let budget = WINDOW_ROWS.saturating_mul(seq_len).max(1);
+    let (mut window, mut places, mut tokens, mut count) = (Vec::new(), Vec::new(), 0, 0);
+    let mut close = |window: &mut Vec<(usize, usize)>, places: &mut Vec<usize>| {
+        let mut rows = Vec::new();
+        fill_rows(window, seq_len, places, &mut rows);
+        places.clear();
+        count += rows.len();
+    };
+    for len in lengths.map(|len| len as usize) {
+        assert!(len <= seq_len, "{len} tokens do not fit into {seq_len}");
+        if tokens + len > budget {
+            close(&mut window, &mut places);
+            tokens = 0;
+        }
+        tokens += len;
+        window.push((len, places.len()));
+        places.push(places.len());
+    }
+    close(&mut window, &mut places);
+    count
+}
+
 /// One example a row: no packing.
 pub fn unpacked(order: &[usize]) -> Vec<Vec<usize>> {
     order.iter().map(|&index| vec![index]).collect()
@@ -157,6 +185,16 @@ mod tests {
     #[test]
     fn short_examples_share_a_row() {
         assert_eq!(check(&[4, 6, 3, 7], &[0, 1, 2, 3], 10), [vec![0, 1], vec![2, 3]]);
+    }
+
+    #[test]
+    fn rows_are_counted_as_they_are_made() {
+        for (count, seq_len) in [(0, 8), (1, 8), (500, 512), (3000, 64)] {
+            let lengths = chat_lengths(count, seq_len);
+            let order: Vec<usize> = (0..count).collect();
+            let counted = row_count(lengths.iter().map(|&length| length as u32), seq_len as u32);
+            assert_eq!(counted, pack(&examples(&lengths), &order, seq_len).len());
+        }
     }
 
     #[test]

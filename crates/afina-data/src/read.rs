@@ -15,7 +15,14 @@ use std::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{diagnostic::Diagnostic, example::Example, grader::Grader, jsonl::Cutter, rules::bytes};
+pub use crate::rules::dataset::Validation;
+use crate::{
+    diagnostic::Diagnostic,
+    example::Example,
+    grader::Grader,
+    jsonl::Cutter,
+    rules::{self, bytes},
+};
 use check::{Checker, Chunk};
 use feed::Feed;
 use file::File;
@@ -88,6 +95,11 @@ pub struct ReadOptions {
     pub control_tokens: Vec<String>,
     /// Rules that are not wanted, by id.
     pub ignored: HashSet<String>,
+    /// Tokens of an example that the model is trained on: what is longer is cut at its end. `None`: not known, and not
+    /// checked. OpenAI's and Azure's are set from the profile; see [`crate::stats::training_context`] for models.
+    pub training_context: Option<u32>,
+    /// The validation file, to find what both have.
+    pub validation: Option<Validation>,
     /// Whether examples are handed out, or diagnostics only.
     pub examples: bool,
     /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
@@ -113,6 +125,8 @@ impl ReadOptions {
             profile,
             control_tokens: Vec::new(),
             ignored: HashSet::new(),
+            training_context: matches!(profile, Profile::OpenAi | Profile::Azure).then_some(65_536),
+            validation: None,
             examples: true,
             grader: None,
             has_validation: false,
@@ -160,6 +174,26 @@ pub fn read(
     options: &ReadOptions,
     sink: &mut dyn FnMut(Item),
 ) -> io::Result<Summary> {
+    Ok(read_file(source, file, options, sink)?.summary)
+}
+
+/// Reads a validation file for what a training file must not have: set it as [`ReadOptions::validation`].
+///
+/// `options` are those of the training file. Nothing is said of the validation file's own faults: [`read`] it for that.
+///
+/// The error is the source's own.
+pub fn read_validation(source: &mut dyn BufRead, options: &ReadOptions) -> io::Result<Validation> {
+    let mut options = ReadOptions { examples: false, windows: false, validation: None, ..options.clone() };
+    options.ignored.extend(rules::rules().iter().map(|rule| rule.id.to_owned()));
+    Ok(read_file(source, "-", &options, &mut |_| {})?.dataset.into_validation())
+}
+
+fn read_file<'r>(
+    source: &mut dyn BufRead,
+    file: &'r str,
+    options: &'r ReadOptions,
+    sink: &'r mut dyn FnMut(Item),
+) -> io::Result<File<'r>> {
     let mut state = File::new(file, options, sink);
     let mut cutter = Cutter::new(source)?;
     if read_head(file, &mut cutter, &mut state) {
@@ -167,7 +201,7 @@ pub fn read(
         state.finish(cutter.offset());
     }
     state.summary.bytes = cutter.offset();
-    Ok(state.summary)
+    Ok(state)
 }
 
 /// Looks at the first bytes. False: the file is not text, and there is nothing to read.

@@ -22,13 +22,15 @@ pub(crate) mod tools;
 
 pub use job::check_job;
 
+pub use dataset::lengths::check_counted_length;
+
 use std::sync::LazyLock;
 
 use serde::Serialize;
 
 use crate::{
     Safety, Severity,
-    facts::Facts,
+    facts::{Dialogue, Facts},
     findings::Findings,
     json::Value,
     read::Method,
@@ -127,6 +129,10 @@ pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut F
         facts.references = dataset::references(record);
     }
     facts.has_system = Some(turns.has_system());
+    dataset::lengths::check_length(record, record.get("tools"), &[&turns], out);
+    if !out.has_error() {
+        facts.dialogue = Some(Dialogue::of_chat(record, &turns, out.options));
+    }
     Some(turns)
 }
 
@@ -149,6 +155,12 @@ fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
     let other = check_answer("non_preferred_output", "non_preferred_completion");
     if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
         facts.pair = preference::check_pair(prompt, preferred, other, out);
+        let input = record.get("input").unwrap_or(record);
+        let longer = if preferred.list.raw().len() > other.list.raw().len() { preferred } else { other };
+        dataset::lengths::check_length(record, input.get("tools"), &[prompt, longer], out);
+        if !out.has_error() {
+            facts.dialogue = Some(Dialogue::of_pair(input, prompt, [preferred, other], out.options));
+        }
     }
 }
 

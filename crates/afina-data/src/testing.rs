@@ -15,15 +15,26 @@ pub(crate) fn read_all(data: &[u8], options: &ReadOptions) -> (Vec<Diagnostic>, 
     (diagnostics, examples, summary)
 }
 
-/// Compares the diagnostics of a file with what is expected, a line each: no hints, and nothing that is said once a file
-/// (how many examples, which images are skipped).
+/// Compares the diagnostics of a file with what is expected, a line each: no hints, and no word on how many examples
+/// there are and whether they say the same.
 #[track_caller]
 pub(crate) fn check_with(options: &ReadOptions, data: impl AsRef<[u8]>, expect: Expect) {
-    let about_file = ["too-few-examples", "few-examples", "missing-system-message", "image-policy"];
+    check_but(&["near-duplicate-example", "conflicting-answers", "constant-output"], options, data, expect);
+}
+
+/// [`check_with`], with all that concerns several records but their number.
+#[track_caller]
+pub(crate) fn check_dataset(options: &ReadOptions, data: impl AsRef<[u8]>, expect: Expect) {
+    check_but(&[], options, data, expect);
+}
+
+#[track_caller]
+fn check_but(rules: &[&str], options: &ReadOptions, data: impl AsRef<[u8]>, expect: Expect) {
+    let about_size = ["too-few-examples", "few-examples", "missing-system-message", "image-policy"];
     let (diagnostics, ..) = read_all(data.as_ref(), options);
     let shown: String = diagnostics
         .iter()
-        .filter(|diagnostic| !about_file.contains(&diagnostic.rule))
+        .filter(|diagnostic| !about_size.contains(&diagnostic.rule) && !rules.contains(&diagnostic.rule))
         .map(|diagnostic| {
             let text = Diagnostic { hint: String::new(), ..diagnostic.clone() }.to_string();
             text.trim_start_matches("x.jsonl:").to_owned() + "\n"

@@ -26,7 +26,7 @@ pub(super) struct File<'r> {
     pub(super) summary: Summary,
     sink: &'r mut dyn FnMut(Item),
     checker: Checker<'r>,
-    dataset: Dataset,
+    pub(super) dataset: Dataset,
     /// Blank lines since the last one that is not.
     blank: Vec<usize>,
     /// It was said that lines end in `\r`.
@@ -157,7 +157,7 @@ impl<'r> File<'r> {
         if record.counted {
             self.summary.examples += 1;
             self.out.begin(first_line);
-            self.check_facts(&record.facts, &mut record.found);
+            self.check_facts(&mut record.facts, &mut record.found);
             if !self.out.is_empty() {
                 record.valid &= !self.out.has_error();
                 let more = self.checker.resolve(&mut self.out, text, record.start);
@@ -179,7 +179,7 @@ impl<'r> File<'r> {
             found.append(&mut record.found);
             if record.counted {
                 self.summary.examples += 1;
-                self.check_facts(&record.facts, &mut found);
+                self.check_facts(&mut record.facts, &mut found);
             }
         }
         let more = self.checker.resolve(&mut self.out, text, 0);
@@ -188,7 +188,7 @@ impl<'r> File<'r> {
     }
 
     /// The rules over several records.
-    fn check_facts(&mut self, facts: &Facts, found: &mut Vec<Resolved>) {
+    fn check_facts(&mut self, facts: &mut Facts, found: &mut Vec<Resolved>) {
         let Some(place) = facts.place else { return };
         self.dataset.check(facts, &mut self.out);
         if let Some(format) = facts.format

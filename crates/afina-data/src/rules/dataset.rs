@@ -1,21 +1,28 @@
 //! The file as a whole: rules over several records, fed with what each record tells.
 
+mod answers;
 mod definitions;
 mod duplicates;
 mod images;
+pub(crate) mod lengths;
+mod overlap;
 mod pairs;
 mod references;
+mod repeats;
 mod size;
 mod systems;
 
 use super::detect::Format;
 use crate::{facts::Facts, findings::Findings};
+use answers::Answers;
 use definitions::Definitions;
 use duplicates::Duplicates;
 use images::Images;
+pub use overlap::Validation;
 use pairs::Pairs;
 use references::References;
 pub(crate) use references::{Reference, references};
+use repeats::Repeats;
 use systems::Systems;
 
 /// What the records so far told.
@@ -25,6 +32,8 @@ pub(crate) struct Dataset {
     mixed: bool,
     duplicates: Duplicates,
     images: Images,
+    repeats: Repeats,
+    answers: Answers,
     systems: Systems,
     definitions: Definitions,
     pairs: Pairs,
@@ -33,8 +42,9 @@ pub(crate) struct Dataset {
 
 impl Dataset {
     /// One more record. Findings are about it.
-    pub(crate) fn check(&mut self, facts: &Facts, out: &mut Findings) {
-        self.duplicates.check(facts, out);
+    pub(crate) fn check(&mut self, facts: &mut Facts, out: &mut Findings) {
+        let Some(place) = facts.place else { return };
+        let is_new = self.duplicates.check(facts, place, out);
         self.images.check(facts, out);
         self.systems.add(facts);
         if let Some(declared) = &facts.declared {
@@ -44,6 +54,15 @@ impl Dataset {
             self.pairs.check(facts.line, pair, out);
         }
         self.references.check(facts.line, &facts.references, out);
+        if let Some(validation) = &out.options.validation {
+            validation.check(facts, place, out);
+        }
+        if let Some(dialogue) = &mut facts.dialogue {
+            self.answers.check(dialogue, facts.line, place, out);
+            if is_new {
+                self.repeats.add(dialogue, facts.line);
+            }
+        }
     }
 
     /// The first record's format and line, where this is the first that differs from it.
@@ -60,5 +79,12 @@ impl Dataset {
         self.images.finish(out);
         self.pairs.finish(out);
         references::check_size(examples, out);
+        self.answers.finish(out);
+        self.repeats.finish(out);
+    }
+
+    /// What a training file is compared with, where this was the validation file.
+    pub(crate) fn into_validation(self) -> Validation {
+        Validation::new(self.duplicates, self.answers)
     }
 }

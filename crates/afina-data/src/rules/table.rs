@@ -291,7 +291,6 @@ pub(super) const TABLES: &[Table] = &[
         ],
     ),
     (Group::Dataset, include_str!("dataset/size.rs"), &[("too-few-examples", Error), ("few-examples", Info)]),
-    (Group::Dataset, include_str!("dataset/systems.rs"), &[("missing-system-message", Info)]),
     (
         Group::Images,
         include_str!("dataset/images.rs"),
@@ -310,6 +309,28 @@ pub(super) const TABLES: &[Table] = &[
     ),
     (Group::Dataset, include_str!("dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
     (Group::Dataset, include_str!("../scan/record.rs"), &[("secret-detected", Warning), ("pii-detected", Warning)]),
+    (
+        Group::Dataset,
+        include_str!("dataset/lengths.rs"),
+        &[("example-too-long", Warning), ("truncation-drops-target", Error)],
+    ),
+    (Group::Dataset, include_str!("dataset/repeats.rs"), &[("near-duplicate-example", Warning)]),
+    (
+        Group::Dataset,
+        include_str!("dataset/answers.rs"),
+        &[
+            ("conflicting-answers", Warning),
+            ("constant-output", Warning),
+            ("refusal-heavy", Warning),
+            ("low-trained-share", Warning),
+        ],
+    ),
+    (Group::Dataset, include_str!("dataset/overlap.rs"), &[("train-validation-overlap", Warning)]),
+    (
+        Group::Dataset,
+        include_str!("dataset/systems.rs"),
+        &[("missing-system-message", Info), ("system-prompt-inconsistent", Warning)],
+    ),
     (
         Group::Job,
         include_str!("job.rs"),

@@ -1,27 +1,31 @@
 //! Records that come again.
 
-use std::collections::{HashMap, hash_map::Entry};
-
 use crate::{
     facts::Facts,
     findings::{Findings, Place},
+    similar::table::Table,
 };
 
-/// Fingerprint of each record, and its line: 16 bytes a record, and the table's own.
+/// Fingerprint of each record, and its line: 16 to 24 bytes a record.
 #[derive(Default)]
 pub(super) struct Duplicates {
-    seen: HashMap<u64, u32, rapidhash::fast::RandomState>,
+    lines: Table<u64>,
 }
 
 impl Duplicates {
-    pub(super) fn check(&mut self, facts: &Facts, out: &mut Findings) {
-        let Some(place) = facts.place else { return };
-        match self.seen.entry(facts.fingerprint) {
-            Entry::Occupied(first) => duplicate_example(place, *first.get(), out),
-            Entry::Vacant(entry) => {
-                entry.insert(facts.line as u32);
-            }
+    /// Whether the record, which is at `place`, is a new one.
+    pub(super) fn check(&mut self, facts: &Facts, place: Place, out: &mut Findings) -> bool {
+        let earlier = self.line_of(facts.fingerprint);
+        match earlier {
+            Some(earlier) => duplicate_example(place, earlier, out),
+            None => self.lines.insert(facts.fingerprint, u32::try_from(facts.line).unwrap_or(u32::MAX - 1)),
         }
+        earlier.is_none()
+    }
+
+    /// Line of the first record with this fingerprint.
+    pub(super) fn line_of(&self, fingerprint: u64) -> Option<u32> {
+        self.lines.get(fingerprint).next()
     }
 }
 

@@ -50,7 +50,7 @@ mod tests {
         let rules = |count: usize, profile| {
             let record = |index| {
                 format!(
-                    r#"{{"messages":[{{"role":"user","content":"{index}"}},{{"role":"assistant","content":"ok"}}]}}"#
+                    r#"{{"messages":[{{"role":"user","content":"{index}"}},{{"role":"assistant","content":"It is {index}."}}]}}"#
                 )
             };
             let file: String = (0..count).map(|index| record(index) + "\n").collect();
