@@ -216,3 +216,23 @@ fn a_device_this_build_has_not_is_a_clear_error() {
         "#]],
     );
 }
+
+#[test]
+fn rows_with_tools_are_rendered_by_a_template_that_carries_them() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");
+    let dir = dir_with("tokenizer_config.json", "{\"eos_token\": \"<|im_end|>\"}");
+    for (from, to) in
+        [("tokenizers/smollm2.json", "tokenizer.json"), ("templates/smollm2.jinja", "chat_template.jinja")]
+    {
+        std::fs::copy(fixtures.join(from), dir.path().join(to)).unwrap();
+    }
+    let call = r#"{"id":"c","type":"function","function":{"name":"hora","arguments":"{\"zona\":\"Lima\"}"}}"#;
+    let line = format!(
+        r#"{{"messages":[{{"role":"user","content":"¿Qué hora es?"}},{{"role":"assistant","tool_calls":[{call}]}}],"tools":[{{"type":"function","function":{{"name":"hora"}}}}]}}"#
+    );
+    write(dir.path(), "x.jsonl", &format!("{line}\n"));
+    check_cli(dir.path(), &["render", "x.jsonl", "--model", "."], expect![]);
+    check_cli(dir.path(), &["render", "x.jsonl", "--model", ".", "--chat-template", "chatml-tools"], expect![]);
+    check_cli(dir.path(), &["render", "x.jsonl", "--model", ".", "--chat-template", "llama3-tools"], expect![]);
+    check_cli(dir.path(), &["render", "x.jsonl", "--model", ".", "--chat-template", "chatml"], expect![]);
+}
