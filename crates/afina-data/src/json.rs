@@ -252,6 +252,16 @@ impl<'t> Value<'t> {
             .filter(|value| matches!(value.kind(), Kind::String | Kind::Key))
     }
 
+    /// The string, key, number or word inside this value that byte `offset` of the whole text is in.
+    pub(crate) fn scalar_at(&self, offset: usize) -> Option<Value<'t>> {
+        let nodes = &self.tree.nodes[self.index as usize..self.node().after as usize];
+        // Nodes are in the order of the text.
+        let last = nodes.partition_point(|node| node.start as usize <= offset).checked_sub(1)?;
+        let value = self.at(self.index + last as u32);
+        let scalar = !matches!(value.kind(), Kind::Array | Kind::Object);
+        (scalar && offset < value.span().end).then_some(value)
+    }
+
     /// Every object inside this value, itself included.
     pub(crate) fn objects(&self) -> impl Iterator<Item = Value<'t>> + use<'t> {
         let value = *self;
@@ -296,6 +306,16 @@ mod tests {
         let root = parser.parse(r#"{"a":1,"\u0061":2}"#, 0).root().unwrap();
         assert_eq!(root.members().count(), 2);
         assert_eq!(root.get("a").unwrap().raw(), "2");
+    }
+
+    #[test]
+    fn a_place_in_the_text_leads_to_its_value() {
+        let text = r#"{"a": [1, "xy"], "b": true}"#;
+        let mut parser = Parser::default();
+        let root = parser.parse(text, 0).root().unwrap();
+        let at = |part: &str| root.scalar_at(text.find(part).unwrap()).map(|value| value.raw());
+        assert_eq!([at("a"), at("1"), at("y"), at("rue")], [Some("\"a\""), Some("1"), Some("\"xy\""), Some("true")]);
+        assert_eq!([at("{"), at("["), at("]"), at(", \"b")], [None; 4]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod picture;
 mod read;
 mod report;
 mod rules;
+pub mod scan;
 mod split;
 #[cfg(test)]
 mod testing;

@@ -32,6 +32,7 @@ use crate::{
     findings::Findings,
     json::Value,
     read::Method,
+    scan::{Wanted, scan_record},
     view::{Purpose, Turns},
 };
 use table::TABLES;
@@ -103,6 +104,8 @@ fn docs(source: &str, id: &str) -> String {
 /// The rules of a record and of everything in it, from its format on. Returns its messages, where there are some to
 /// train on.
 pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    let wanted = Wanted { secrets: out.options.wants("secret-detected"), pii: out.options.wants("pii-detected") };
+    scan_record(record, wanted, out);
     let format = detect::detect(record);
     facts.format = format;
     if !format::check_format(record, format, out) {

@@ -309,6 +309,7 @@ pub(super) const TABLES: &[Table] = &[
         &[("rft-reference-inconsistent", Warning), ("rft-missing-validation", Error), ("rft-too-many-examples", Error)],
     ),
     (Group::Dataset, include_str!("dataset/duplicates.rs"), &[("duplicate-example", Warning)]),
+    (Group::Dataset, include_str!("../scan/record.rs"), &[("secret-detected", Warning), ("pii-detected", Warning)]),
     (
         Group::Job,
         include_str!("job.rs"),

@@ -287,7 +287,11 @@ mod tests {
                 "https://localhost.example.com/a.png",
                 "https://example.com/a.png?se=3&ex=1&policy=open&expiresin=no",
             ],
-            expect![""],
+            expect![[r#"
+                5:88: warning[pii-detected] /messages/0/content/0/image_url/url: expected no personal data, found an IP address, `10….1`
+                6:88: warning[pii-detected] /messages/0/content/0/image_url/url: expected no personal data, found an IP address, `17….1`
+                7:89: warning[pii-detected] /messages/0/content/0/image_url/url: expected no personal data, found an IP address, `26…11`
+            "#]],
         );
     }
 
