@@ -79,10 +79,7 @@ pub fn pieces(format: &ChatFormat, conversation: &Conversation, train_on: TrainO
 
 /// An example that the chat template in use does not carry, with the template that would.
 pub fn cannot_render(file: &str, example: &Example, format: &ChatFormat, error: EncodeError) -> Diagnostic {
-    let pointer = match error.message() {
-        Some(message) => format!("/messages/{message}"),
-        None => String::new(),
-    };
+    let pointer = error.pointer();
     let hint = format.hint(example.conversation(), &error);
     let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
     Diagnostic { pointer, ..fault(file, example, "cannot-render", causes.join(": "), &hint) }

@@ -35,7 +35,7 @@ fn rows_that_the_template_does_not_carry_are_refused_by_name() {
     let refused = error.downcast_ref::<DataRefused>().unwrap_or_else(|| panic!("{error:#}"));
     assert_eq!((refused.diagnostics.len(), refused.summary.valid), (20, 0));
     let first = &refused.diagnostics[0];
-    assert_eq!((first.rule, first.line), ("cannot-render", 1));
+    assert_eq!((first.rule, first.line, first.pointer.as_str()), ("cannot-render", 1, "/tools"));
     assert_eq!(
         (first.message.as_str(), first.hint.as_str()),
         (

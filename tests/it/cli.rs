@@ -216,3 +216,78 @@ fn a_device_this_build_has_not_is_a_clear_error() {
         "#]],
     );
 }
+
+#[test]
+fn rows_with_tools_are_rendered_by_a_template_that_carries_them() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");
+    let dir = dir_with("tokenizer_config.json", "{\"eos_token\": \"<|im_end|>\"}");
+    for (from, to) in
+        [("tokenizers/smollm2.json", "tokenizer.json"), ("templates/smollm2.jinja", "chat_template.jinja")]
+    {
+        std::fs::copy(fixtures.join(from), dir.path().join(to)).unwrap();
+    }
+    let call = r#"{"id":"c","type":"function","function":{"name":"hora","arguments":"{\"zona\":\"Lima\"}"}}"#;
+    let line = format!(
+        r#"{{"messages":[{{"role":"user","content":"¿Qué hora es?"}},{{"role":"assistant","tool_calls":[{call}]}}],"tools":[{{"type":"function","function":{{"name":"hora"}}}}]}}"#
+    );
+    write(dir.path(), "x.jsonl", &format!("{line}\n"));
+    check_cli(
+        dir.path(),
+        &["render", "x.jsonl", "--model", "."],
+        expect![[r#"
+        exit 3
+        --- stderr
+        x.jsonl:1:1: error[cannot-render] /tools: the chat template cannot render the conversation: the chat template does not render `tools`
+          hint: choose a fallback template: data.chat_template = "chatml-tools" (outside of recipes --chat-template chatml-tools)
+        1 example: 0 valid, 1 invalid; 1 error
+        error: `x.jsonl` has errors
+        hint: mend the lines above; `afina explain RULE` says more of a rule
+    "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["render", "x.jsonl", "--model", ".", "--chat-template", "chatml-tools"],
+        expect![[r#"
+        exit 0
+        --- stdout
+        <|im_start|>system
+        You can call functions. Their signatures stand between <tools> and </tools>, one JSON object a line:
+        <tools>
+        {"type": "function", "function": {"name": "hora"}}
+        </tools>
+        For each call, answer with a JSON object of the name and the arguments between <tool_call> and </tool_call>:
+        <tool_call>
+        {"name": <function-name>, "arguments": <object-of-arguments>}
+        </tool_call><|im_end|>
+        <|im_start|>user
+        ¿Qué hora es?<|im_end|>
+        <|im_start|>assistant
+        «<tool_call>
+        {"name": "hora", "arguments": {"zona": "Lima"}}
+        </tool_call><|im_end|>»
+        307 tokens, 48 trained («» is trained)
+    "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["render", "x.jsonl", "--model", ".", "--chat-template", "llama3-tools"],
+        expect![[r#"
+        exit 2
+        --- stderr
+        error: failed to load the chat format of `.`
+          cause: the chat template `llama3-tools` writes `<|begin_of_text|>`, which is no special token of `./tokenizer.json`
+        hint: choose a template that fits the tokenizer: data.chat_template in a recipe, --chat-template elsewhere
+    "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["render", "x.jsonl", "--model", ".", "--chat-template", "chatml"],
+        expect![[r#"
+        exit 2
+        --- stderr
+        error: invalid value 'chatml' for '--chat-template <TEMPLATE>': expected model | chatml-tools | llama3-tools | the path of a .jinja file, found "chatml"
+
+        For more information, try '--help'.
+    "#]],
+    );
+}

@@ -5,10 +5,16 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::check::run_cli;
+
 const AGENTS: [&str; 6] = ["envios", "facturacion", "legal", "recepcion", "soporte", "ventas"];
 
+fn data_path(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data").join(path)
+}
+
 fn data(path: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data").join(path);
+    let path = data_path(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -76,4 +82,32 @@ fn marv_answers_sixty_questions_and_more_each_once() {
     let answers: BTreeSet<&String> = rows.iter().map(|(_, answer)| answer).collect();
     assert!(rows.len() >= 60, "{}", rows.len());
     assert_eq!((questions.len(), answers.len()), (rows.len(), rows.len()));
+}
+
+#[test]
+fn the_tool_records_are_valid_without_a_warning_and_show_what_there_is() {
+    let seen = run_cli(&data_path(""), &["validate", "tools.jsonl", "--json"]);
+    let json = seen.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{seen}"));
+    let report: Value = serde_json::from_str(json).unwrap();
+    assert_eq!((&report["summary"]["errors"], &report["summary"]["warnings"]), (&0.into(), &0.into()), "{report}");
+
+    let records: Vec<Value> = data("tools.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!((14..=20).contains(&records.len()), "{}", records.len());
+    let messages = || records.iter().flat_map(|record| record["messages"].as_array().unwrap());
+    let calls = |message: &Value| message["tool_calls"].as_array().map_or(0, Vec::len);
+    let ids: Vec<&Value> = messages()
+        .flat_map(|message| message["tool_calls"].as_array().into_iter().flatten())
+        .map(|call| &call["id"])
+        .collect();
+    let distinct: BTreeSet<String> = ids.iter().map(|id| id.to_string()).collect();
+    assert_eq!(distinct.len(), ids.len());
+
+    assert!(messages().any(|message| calls(message) > 1), "parallel calls");
+    assert!(messages().any(|message| calls(message) == 1 && message["content"].is_string()), "text before a call");
+    assert!(messages().any(|message| message["weight"] == 0), "an answer that is not trained");
+    assert!(messages().any(|message| message["role"] == "tool"), "results");
+    let answers_alone =
+        |record: &&Value| record["messages"].as_array().unwrap().iter().all(|message| calls(message) == 0);
+    assert!(records.iter().filter(answers_alone).count() >= 3, "no call needed");
+    assert!(records.iter().any(|record| record["parallel_tool_calls"] == false));
 }

@@ -28,14 +28,14 @@ pub enum EncodeError {
 }
 
 impl EncodeError {
-    /// The message that it is about, from 0.
-    pub fn message(&self) -> Option<usize> {
+    /// The JSON pointer of what it is about: a message, the tools, or the whole conversation.
+    pub fn pointer(&self) -> String {
         match self {
-            EncodeError::Template { source } => source.message(),
+            EncodeError::Template { source } => source.pointer(),
             EncodeError::TemplatePrefix { message, .. }
             | EncodeError::NothingToAnswer { message }
-            | EncodeError::Prefix { message, .. } => Some(*message),
-            EncodeError::NoShield => None,
+            | EncodeError::Prefix { message, .. } => format!("/messages/{message}"),
+            EncodeError::NoShield => String::new(),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
 use crate::encode::EncodeError;
-use crate::fallback::{FALLBACKS, TemplateChoice, special_strings};
+use crate::fallback::{FALLBACKS, Fallback, TemplateChoice, special_strings};
 use crate::message::{Conversation, Message, Role};
 use crate::template::{ChatTemplate, TemplateError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -66,19 +67,12 @@ impl ChatFormat {
         let template = ChatTemplate::new(source, bos_token, eos_token)
             .map_err(|source| FormatError::Template { path: template_path, source })?;
         let format = ChatFormat { template, tokenizer };
-        match (choice, format.missing_token()) {
+        match (choice, missing_token(&format.template, &format.tokenizer)) {
             (TemplateChoice::Model, _) | (_, None) => Ok(format),
             (_, Some(token)) => {
                 Err(FormatError::MissingToken { template: choice.to_string(), token, tokenizer: tokenizer_path })
             }
         }
-    }
-
-    /// The first string like `<|im_start|>` that a plain exchange is rendered with and that is no special token.
-    fn missing_token(&self) -> Option<String> {
-        let rendered = self.template.render(&plain_exchange(), true).ok()?;
-        let is_special = |text: &str| self.tokenizer.token_id(text).is_some_and(|id| self.tokenizer.is_special(id));
-        special_strings(&rendered).find(|text| !is_special(text)).map(str::to_owned)
     }
 
     /// The token that ends an answer: the last of its turn, where that is a special token.
@@ -103,17 +97,26 @@ impl ChatFormat {
 
     /// The name of the first fallback that carries a conversation with the special tokens of this tokenizer.
     pub fn fallback_for(&self, conversation: &Conversation) -> Option<&'static str> {
-        let carries = |source: &str| {
-            let template = ChatTemplate::new(source.to_owned(), None, None).ok()?;
-            let format = ChatFormat { template, tokenizer: self.tokenizer.clone() };
-            (format.missing_token().is_none() && format.template.check(conversation).is_ok()).then_some(())
+        static COMPILED: OnceLock<Vec<(&'static str, ChatTemplate)>> = OnceLock::new();
+        let compile = |fallback: &Fallback| {
+            Some((fallback.name, ChatTemplate::new(fallback.source.to_owned(), None, None).ok()?))
         };
-        FALLBACKS
+        COMPILED
+            .get_or_init(|| FALLBACKS.iter().filter_map(compile).collect())
             .iter()
-            .filter(|fallback| fallback.source != self.template.source())
-            .find(|fallback| carries(fallback.source).is_some())
-            .map(|fallback| fallback.name)
+            .filter(|(_, template)| template.source() != self.template.source())
+            .find(|(_, template)| {
+                template.check(conversation).is_ok() && missing_token(template, &self.tokenizer).is_none()
+            })
+            .map(|(name, _)| *name)
     }
+}
+
+/// The first string like `<|im_start|>` that a plain exchange is rendered with and that is no special token.
+fn missing_token(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<String> {
+    let rendered = template.render(&plain_exchange(), true).ok()?;
+    let is_special = |text: &str| tokenizer.token_id(text).is_some_and(|id| tokenizer.is_special(id));
+    special_strings(&rendered).find(|text| !is_special(text)).map(str::to_owned)
 }
 
 fn plain_exchange() -> Conversation {

@@ -47,15 +47,18 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
-    /// The message that it is about, from 0.
-    pub fn message(&self) -> Option<usize> {
+    /// The JSON pointer of what it is about: a message, the tools, or the whole conversation.
+    pub fn pointer(&self) -> String {
         use TemplateError::*;
         match self {
-            AtMessage { message, .. } | Unsupported { message, .. } | Dropped { message, .. } => Some(*message),
-            DroppedCall { message, .. } | ResultsOutOfOrder { message } => Some(*message),
-            ReadsAsCall { message } | Arguments { message, .. } => Some(*message),
-            Syntax { .. } | Plain { .. } | Raised { .. } | Render { .. } | Empty => None,
-            UnsupportedTools | DroppedTool { .. } => None,
+            Arguments { message, call, .. } => format!("/messages/{message}/tool_calls/{call}/function/arguments"),
+            DroppedCall { message, call, .. } => format!("/messages/{message}/tool_calls/{call}"),
+            AtMessage { message, .. } | Unsupported { message, .. } | Dropped { message, .. } => {
+                format!("/messages/{message}")
+            }
+            ResultsOutOfOrder { message } | ReadsAsCall { message } => format!("/messages/{message}"),
+            UnsupportedTools | DroppedTool { .. } => "/tools".to_owned(),
+            Syntax { .. } | Plain { .. } | Raised { .. } | Render { .. } | Empty => String::new(),
         }
     }
 }

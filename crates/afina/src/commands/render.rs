@@ -16,12 +16,13 @@ use crate::output::Output;
 
 pub fn run(args: &Render, output: &Output) -> Result<u8> {
     let format = chat_format(&args.model.model, args.model.adapter.as_deref(), &args.template.chat_template)?;
-    let (example, summary) = find(args, output)?;
+    let (example, mut summary) = find(args, output)?;
     let name = args.file.display().to_string();
     let tokens = match format.training_pieces(example.conversation(), TrainOn::Assistant) {
         Ok(tokens) => tokens,
         Err(error) => {
             let fault = cannot_render(&name, &example, &format, error);
+            (summary.valid, summary.errors) = (summary.valid.saturating_sub(1), summary.errors + 1);
             return refuse(&name, vec![fault], summary, output);
         }
     };
