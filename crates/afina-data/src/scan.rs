@@ -166,3 +166,39 @@ fn words_before(text: &str, at: usize) -> Vec<String> {
     let words = head.split(|char: char| !char.is_alphanumeric() && char != '_').filter(|word| !word.is_empty());
     words.rev().take(5).map(str::to_lowercase).collect()
 }
+
+/// Whether the words before a number call it something else than what `names` are the words for. Of long numbers one
+/// in ten passes a check digit, of those with a letter one in 23.
+fn is_reference(text: &str, start: usize, names: &[&str]) -> bool {
+    const OTHERS: [&str; 26] = [
+        "order",
+        "pedido",
+        "id",
+        "ticket",
+        "tracking",
+        "invoice",
+        "factura",
+        "reference",
+        "referencia",
+        "ref",
+        "sku",
+        "isbn",
+        "imei",
+        "serial",
+        "barcode",
+        "ean",
+        "timestamp",
+        "seguimiento",
+        "case",
+        "caso",
+        "seed",
+        "upc",
+        "part",
+        "model",
+        "modelo",
+        "expediente",
+    ];
+    let words = words_before(text, start);
+    let says = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+    says(&OTHERS) && !says(names)
+}
