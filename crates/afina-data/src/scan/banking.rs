@@ -193,7 +193,10 @@ mod tests {
         ] {
             check(&format!("card {card} 12/27, please"), &[("a card number", card)]);
         }
+        let two = "4111 1111 1111 1111 5555 5555 5555 4444";
+        check(two, &[("a card number", &two[..19]), ("a card number", &two[20..])]);
         silent(&[
+            "4111 1111 1111 1111 5555",
             "card 4111 1111 1111 1112",
             "4111 1111 11111111",
             "4111 1111-1111 1111",

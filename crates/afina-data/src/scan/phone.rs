@@ -129,7 +129,7 @@ fn national(text: &str, digits: &Digits) -> Option<Span> {
     let groups = match lengths {
         // 1-415-…: the rest is looked at.
         [1, 3, 3, 4, ..] if gaps_are(4, &["-"]) && head(4)[0] == b'1' && is_nanp(&head(4)[1..]) => 4,
-        [3, 3, 4, ..] if (bracketed(3) || gaps_are(3, &["-"]) || gaps_are(3, &["."])) && is_nanp(&head(3)) => 3,
+        [3, 3, 4, ..] if (bracketed(3) || gaps_are(3, &["-"]) || gaps_are(3, &["."])) && is_nanp(head(3)) => 3,
         // Mexico and Argentina.
         [2 | 3, 4, 4, ..] if bracketed(3) => 3,
         [2, 4, 4, ..] if digits.gaps(3) == [" ", "-"] => 3,

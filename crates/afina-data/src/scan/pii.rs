@@ -122,12 +122,12 @@ impl<'t> Digits<'t> {
     pub(super) fn is_alone(&self, text: &str, groups: usize, signs: &[&str]) -> bool {
         let gaps = self.gaps(groups);
         let even = gaps.first().is_none_or(|first| signs.contains(first) && gaps.iter().all(|gap| gap == first));
-        // A number in groups of four goes on with a group of four; a date behind it is another number.
-        let spaced = gaps.first().is_some_and(|gap| *gap == " ");
-        even && stands_apart(text, &self.span(groups), false)
-            && !(spaced
-                && self.lengths().get(groups) == Some(&self.lengths[groups - 1])
-                && self.gaps[groups - 1] == " ")
+        // A number in groups of four goes on with a group of four; a date or a whole number more behind it is another.
+        let more = &self.lengths()[groups..];
+        let again = more.starts_with(&self.lengths()[..groups]);
+        let spaced = gaps.first().is_some_and(|gap| *gap == " ") && self.gaps[groups - 1] == " ";
+        let goes_on = spaced && more.first() == Some(&self.lengths[groups - 1]) && !again;
+        even && !goes_on && stands_apart(text, &self.span(groups), false)
     }
 }
 
