@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use afina_train::Metrics;
 
+use crate::TrainFile;
+
 /// What the caller sees while the loop runs.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -38,6 +40,9 @@ pub struct Start {
     pub total_steps: usize,
     pub first_step: usize,
     pub recompute: bool,
+    pub files: Vec<TrainFile>,
+    /// As the recipe names it.
+    pub chat_template: String,
     pub template_sha256: String,
     pub base_sha256: String,
     /// Three examples as (text of a token, is it trained).

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 
-use afina_chat::{ChatFormat, Conversation, Piece, TrainOn};
-use afina_data::{Diagnostic, Item, Method, Profile, ReadOptions, Severity, Summary, TokenizedExample};
+use afina_chat::{ChatFormat, Conversation, EncodeError, Piece, TrainOn};
+use afina_data::{Diagnostic, Example, Item, Method, Profile, ReadOptions, Severity, Summary, TokenizedExample};
 use anyhow::{Context, Result, bail};
 
 /// The examples of some files, in their order.
@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail};
 pub struct Examples {
     pub tokenized: Vec<TokenizedExample>,
     pub conversations: Vec<Conversation>,
+    /// How many of them each file gave.
+    pub per_file: Vec<usize>,
 }
 
 /// The data has errors: nothing is done with it.
@@ -34,7 +36,7 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
     for path in files {
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("failed to open the data file `{name}`"))?;
-        let before = refused.diagnostics.len();
+        let (before, known) = (refused.diagnostics.len(), examples.tokenized.len());
         let summary = afina_data::read(&mut BufReader::new(file), &name, &options, &mut |item| match item {
             Item::Diagnostic(diagnostic) if diagnostic.severity == Severity::Error => {
                 refused.diagnostics.push(diagnostic)
@@ -49,6 +51,7 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
             },
         })
         .with_context(|| format!("failed to read the data file `{name}`"))?;
+        examples.per_file.push(examples.tokenized.len() - known);
         let errors = refused.diagnostics.len() - before;
         if errors > 0 {
             refused.files.push(format!("`{name}`"));
@@ -74,43 +77,49 @@ pub fn pieces(format: &ChatFormat, conversation: &Conversation, train_on: TrainO
     Ok(pieces.into_iter().map(|Piece { text, trained, .. }| (text, trained)).collect())
 }
 
+/// An example that the chat template in use does not carry, with the template that would.
+pub fn cannot_render(file: &str, example: &Example, format: &ChatFormat, error: EncodeError) -> Diagnostic {
+    let pointer = match error.message() {
+        Some(message) => format!("/messages/{message}"),
+        None => String::new(),
+    };
+    let hint = format.hint(example.conversation(), &error);
+    let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
+    Diagnostic { pointer, ..fault(file, example, "cannot-render", causes.join(": "), &hint) }
+}
+
+fn fault(file: &str, example: &Example, rule: &'static str, message: String, hint: &str) -> Diagnostic {
+    Diagnostic {
+        rule,
+        severity: Severity::Error,
+        file: file.to_owned(),
+        line: example.line(),
+        column: 1,
+        pointer: String::new(),
+        message,
+        hint: hint.to_owned(),
+    }
+}
+
 fn tokenize(
     file: &str,
-    example: &afina_data::Example,
+    example: &Example,
     format: &ChatFormat,
     train_on: TrainOn,
     longest: usize,
 ) -> Result<TokenizedExample, Box<Diagnostic>> {
-    let fault = |rule, message, hint: &str| {
-        Box::new(Diagnostic {
-            rule,
-            severity: Severity::Error,
-            file: file.to_owned(),
-            line: example.line(),
-            column: 1,
-            pointer: String::new(),
-            message,
-            hint: hint.to_owned(),
-        })
-    };
-    let encoded = format.training_tokens(example.conversation(), train_on).map_err(|error| {
-        let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
-        fault("cannot-render", causes.join(": "), "change the example, or use a model whose chat template can carry it")
-    })?;
+    let encoded = format
+        .training_tokens(example.conversation(), train_on)
+        .map_err(|error| cannot_render(file, example, format, error))?;
     let tokens = encoded.tokens.len();
     if tokens > longest {
-        return Err(fault(
-            "example-too-long",
-            format!("expected at most {longest} tokens, found {tokens}"),
-            "raise data.seq_len (up to the model's context), or shorten the example",
-        ));
+        let message = format!("expected at most {longest} tokens, found {tokens}");
+        let hint = "raise data.seq_len (up to the model's context), or shorten the example";
+        return Err(fault(file, example, "example-too-long", message, hint).into());
     }
     if !encoded.loss_mask.iter().skip(1).any(|&trained| trained) {
-        return Err(fault(
-            "nothing-trained",
-            "expected at least one trained token, found none".to_owned(),
-            "give an assistant message weight 1",
-        ));
+        let message = "expected at least one trained token, found none".to_owned();
+        return Err(fault(file, example, "nothing-trained", message, "give an assistant message weight 1").into());
     }
     Ok(TokenizedExample { line: example.line(), tokens: encoded.tokens, loss_mask: encoded.loss_mask })
 }

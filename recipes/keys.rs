@@ -14,6 +14,7 @@ const KNOWN: &[&str] = &[
     "lora.target_modules",
     "data.train",
     "data.validation",
+    "data.chat_template",
     "data.train_on",
     "data.seq_len",
     "data.excess_length",
@@ -54,7 +55,6 @@ const NOT_YET: &[&str] = &[
     "lora.alpha_pattern",
     "data.format",
     "data.val_set_size",
-    "data.chat_template",
     "train.precision",
     "eval.samples",
     "early_stopping",
@@ -70,6 +70,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("lora.rank", "lora.r"),
     ("lora.lora_alpha", "lora.alpha"),
     ("lora.lora_target_modules", "lora.target_modules"),
+    ("data.template", "data.chat_template"),
+    ("data.chat_template_jinja", "data.chat_template"),
     ("data.valid", "data.validation"),
     ("data.sequence_len", "data.seq_len"),
     ("data.max_length", "data.seq_len"),
@@ -96,8 +98,20 @@ fn check_table(table: &Table, prefix: &str) -> Result<(), (String, String)> {
         let is_table_name = KNOWN.iter().chain(NOT_YET).any(|known| known.starts_with(&format!("{path}.")));
         match value {
             Value::Table(inner) if is_table_name => check_table(inner, &path)?,
+            Value::Array(files) if path == "data.train" => check_files(files)?,
             _ if KNOWN.contains(&path.as_str()) => {}
             _ => return Err((format!("unknown key `{path}`"), hint_for(&path))),
+        }
+    }
+    Ok(())
+}
+
+/// A file of `data.train` may be a table of its own.
+fn check_files(files: &[Value]) -> Result<(), (String, String)> {
+    for key in files.iter().filter_map(Value::as_table).flat_map(Table::keys) {
+        if !["path", "weight"].contains(&key.as_str()) {
+            let hint = "a file is { path = \"…\", weight = 0.5 }".to_owned();
+            return Err((format!("unknown key `data.train.{key}`"), hint));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! LoRA fine-tuning, top to bottom. Copy this file to change the loop.
 //!
-//! What happens to your data: every line is validated and rendered with the model's own chat template; the tokens of the assistant's turns are the targets;
+//! What happens to your data: every line is validated and rendered with the model's own chat template or the one you choose; the tokens of the assistant's turns are the targets;
 //! examples are packed into rows without seeing each other; each optimizer step divides its loss by all of its trained tokens.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use afina_chat::{ChatFormat, TrainOn};
-use afina_checkpoint::{AdapterConfig, ModelDir, RunDir, TrainedWith, sha256_file, sha256_hex, write_adapter};
-use afina_data::{Batch, TokenizedExample, epoch_order, pack, unpacked};
+use afina_checkpoint::{
+    AdapterConfig, CHAT_TEMPLATE, ModelDir, RunDir, TrainedWith, chat_template, sha256_file, sha256_hex, write_adapter,
+};
+use afina_data::{Batch, Share, TokenizedExample, epoch_examples, pack, unpacked};
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
     AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, activation_bytes,
-    available_memory_bytes, csv_header, csv_row, evaluate, load_checkpoint, peak_memory_bytes, read_state,
-    save_checkpoint, train_step,
+    available_memory_bytes, csv_row, evaluate, load_checkpoint, peak_memory_bytes, read_state, save_checkpoint,
+    train_step,
 };
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -22,6 +24,7 @@ use burn::tensor::Device;
 use crate::{
     Control, Event, Recipe, ResumeRefused, Start, Summary,
     examples::{pieces, read_examples},
+    logs::{begin_logs, last_metrics},
 };
 
 /// Trains the adapter that `recipe` describes and leaves it in `checkpoints/<run>/`.
@@ -31,10 +34,10 @@ pub fn run(
     resume: bool,
     on_event: &mut dyn FnMut(Event<'_>) -> Control,
 ) -> Result<Summary> {
-    // 1. The base model's folder, its template and tokenizer.
+    // 1. The base model's folder, its tokenizer, and the chat template: its own, or the one that the recipe chooses.
     let base = ModelDir::open(&recipe.model.base)
         .with_context(|| format!("failed to open the base model `{}`", recipe.model.base.display()))?;
-    let format = ChatFormat::load(&recipe.model.base)
+    let format = ChatFormat::load_with_template(&recipe.model.base, &recipe.template_choice()?)
         .with_context(|| format!("failed to load the chat format of `{}`", recipe.model.base.display()))?;
 
     // 2. Data: lines → examples → tokens with a mask → rows.
@@ -44,12 +47,19 @@ pub fn run(
         _ => TrainOn::Assistant,
     };
     let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
-    let read = read_examples(&recipe.data.train, &format, train_on, longest)?;
+    let files: Vec<PathBuf> = recipe.data.train.iter().map(|file| file.path.clone()).collect();
+    let read = read_examples(&files, &format, train_on, longest)?;
+    let shares: Vec<Share> = read
+        .per_file
+        .iter()
+        .zip(&recipe.data.train)
+        .map(|(&examples, file)| Share { examples, weight: file.weight })
+        .collect();
     let shown =
         read.conversations.iter().take(3).map(|shown| pieces(&format, shown, train_on)).collect::<Result<_>>()?;
     let train = read.tokenized;
     let validation = read_examples(&recipe.data.validation, &format, train_on, longest)?.tokenized;
-    let plan = Plan::new(recipe, &train);
+    let plan = Plan::new(recipe, &train, &shares)?;
     let in_order: Vec<usize> = (0..validation.len()).collect();
     let validation_batches = batches(&validation, &rows_of(recipe, &validation, &in_order), recipe);
 
@@ -83,6 +93,7 @@ pub fn run(
         }
     };
     let adapter_config = adapter_config(recipe, &base, &fingerprints);
+    let template = own_template(&base, &format);
     let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
     begin_logs(recipe, &run_dir, &fingerprints, state.step)?;
 
@@ -99,6 +110,8 @@ pub fn run(
         total_steps: plan.steps.len(),
         first_step: state.step,
         recompute,
+        files: recipe.data.train.clone(),
+        chat_template: recipe.data.chat_template.clone(),
         template_sha256: fingerprints["the chat template"].clone(),
         base_sha256: fingerprints["the base model"].clone(),
         shown,
@@ -173,7 +186,7 @@ pub fn run(
 
         if interrupted || is_due(recipe.save.every_steps) {
             let path = run_dir.step_dir(state.step);
-            save_checkpoint(&path, &adapter_config, &lora, &optimizer, &state)?;
+            save_checkpoint(&path, &adapter_config, template, &lora, &optimizer, &state)?;
             run_dir.set_latest(state.step, recipe.save.keep)?;
             on_event(Event::Saved { step: state.step, path: &path });
         }
@@ -181,6 +194,9 @@ pub fn run(
 
     // 6. The finished adapter, at the top of the run's folder, where every other tool looks for it.
     if !interrupted {
+        if let Some(template) = template {
+            run_dir.write(CHAT_TEMPLATE, template.as_bytes())?;
+        }
         write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?;
     }
     let metrics = last.context("the plan has no step, and the run has no log")?;
@@ -195,7 +211,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(recipe: &Recipe, examples: &[TokenizedExample]) -> Plan {
+    fn new(recipe: &Recipe, examples: &[TokenizedExample], shares: &[Share]) -> Result<Plan> {
         let (mut steps, mut steps_per_epoch) = (Vec::new(), Vec::new());
         for epoch in 0.. {
             let enough = match recipe.train.max_steps {
@@ -205,11 +221,7 @@ impl Plan {
             if enough {
                 break;
             }
-            let order = if recipe.data.shuffle {
-                epoch_order(examples.len(), recipe.seed, epoch)
-            } else {
-                (0..examples.len()).collect()
-            };
+            let order = epoch_examples(shares, recipe.seed, epoch, recipe.data.shuffle);
             let rows = rows_of(recipe, examples, &order);
             let micro_batches: Vec<Vec<Vec<usize>>> =
                 rows.chunks(recipe.train.micro_batch_size).map(<[_]>::to_vec).collect();
@@ -220,14 +232,17 @@ impl Plan {
         if let Some(max_steps) = recipe.train.max_steps {
             steps.truncate(max_steps);
         }
-        Plan { steps, steps_per_epoch }
+        if steps.is_empty() {
+            bail!("the weights of `data.train` leave no example in {} epochs", recipe.train.epochs);
+        }
+        Ok(Plan { steps, steps_per_epoch })
     }
 
     fn epoch_after(&self, step: usize) -> f64 {
         let mut left = step;
         for (epoch, &steps) in self.steps_per_epoch.iter().enumerate() {
             if left <= steps {
-                return epoch as f64 + left as f64 / steps as f64;
+                return epoch as f64 + left as f64 / steps.max(1) as f64;
             }
             left -= steps;
         }
@@ -288,11 +303,17 @@ fn fingerprints(recipe: &Recipe, base: &ModelDir, format: &ChatFormat) -> Result
         ("the base's tokenizer.json".to_owned(), file("tokenizer.json")?),
         ("the recipe".to_owned(), sha256_hex(decisive.resolved().as_bytes())),
     ]);
-    for path in recipe.data.train.iter().chain(&recipe.data.validation) {
+    for path in recipe.data.train.iter().map(|file| &file.path).chain(&recipe.data.validation) {
         let hash = sha256_file(path).with_context(|| format!("failed to read `{}`", path.display()))?;
         fingerprints.insert(format!("the data file `{}`", path.display()), hash);
     }
     Ok(fingerprints)
+}
+
+/// The template to keep with the adapter: nothing where it is the base's.
+fn own_template<'f>(base: &ModelDir, format: &'f ChatFormat) -> Option<&'f str> {
+    let of_base = chat_template(&base.path).ok().flatten(); // one that cannot be read is not the one in use
+    Some(format.template.source()).filter(|source| of_base.as_deref() != Some(*source))
 }
 
 /// PEFT's config of the adapter, with what it was trained on.
@@ -304,36 +325,6 @@ fn adapter_config(recipe: &Recipe, base: &ModelDir, fingerprints: &BTreeMap<Stri
     };
     let base = base.path.display().to_string();
     AdapterConfig::lora(recipe.lora.r, recipe.lora.alpha, recipe.target_modules(), base, trained_with)
-}
-
-/// Starts the run's files, or cuts the logs back to where a resumed run goes on.
-fn begin_logs(recipe: &Recipe, run_dir: &RunDir, fingerprints: &BTreeMap<String, String>, step: usize) -> Result<()> {
-    let manifest = serde_json::json!({
-        "program": concat!("afina ", env!("CARGO_PKG_VERSION")),
-        "seed": recipe.seed,
-        "device": recipe.device.device,
-        "sha256": fingerprints,
-    });
-    run_dir.write("recipe.toml", recipe.resolved().as_bytes())?;
-    run_dir.write("manifest.json", &serde_json::to_vec_pretty(&manifest)?)?;
-    if step == 0 {
-        run_dir.write("metrics.jsonl", b"")?;
-        run_dir.write("metrics.csv", format!("{}\n", csv_header()).as_bytes())?;
-        return Ok(());
-    }
-    run_dir.retain_lines("metrics.jsonl", |line| {
-        serde_json::from_str::<Metrics>(line).is_ok_and(|metrics| metrics.step <= step)
-    })?;
-    run_dir.retain_lines("metrics.csv", |line| {
-        line.split(',').next().is_none_or(|first| first.parse::<usize>().map_or(true, |logged| logged <= step))
-    })?;
-    Ok(())
-}
-
-/// What the log's last line says: where a run that is resumed with nothing left to do stands.
-fn last_metrics(run_dir: &RunDir) -> Option<Metrics> {
-    let log = std::fs::read_to_string(run_dir.file("metrics.jsonl")).ok()?;
-    serde_json::from_str(log.lines().last()?).ok()
 }
 
 /// `auto` computes blocks again when keeping their activations would take more than half of the free memory.

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use afina_chat::TemplateChoice;
 use afina_checkpoint::LINEAR_MODULES;
 use afina_train::LrScheduler;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::keys;
+use crate::train_file::TrainFile;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -56,9 +58,12 @@ pub enum TargetModules {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataTable {
-    pub train: Vec<PathBuf>,
+    pub train: Vec<TrainFile>,
     #[serde(default)]
     pub validation: Vec<PathBuf>,
+    /// `model` (its own), the name of a template that comes with this program, or the path of a .jinja file.
+    #[serde(default = "default_chat_template")]
+    pub chat_template: String,
     #[serde(default = "default_train_on")]
     pub train_on: String,
     /// Tokens in a packed row, and the longest example allowed.
@@ -168,6 +173,10 @@ fn default_seed() -> u64 {
     42
 }
 
+fn default_chat_template() -> String {
+    "model".to_owned()
+}
+
 fn default_train_on() -> String {
     "assistant".to_owned()
 }
@@ -233,6 +242,14 @@ impl Recipe {
         }
     }
 
+    /// What `data.chat_template` says.
+    pub fn template_choice(&self) -> Result<TemplateChoice, RecipeError> {
+        self.data.chat_template.parse().map_err(|error| RecipeError::Value {
+            message: format!("`data.chat_template`: {error}"),
+            hint: "set data.chat_template=model".to_owned(),
+        })
+    }
+
     fn check(&self) -> Result<(), RecipeError> {
         let one_of = |key: &str, value: &str, allowed: &[&str]| -> Result<(), RecipeError> {
             if allowed.contains(&value) {
@@ -258,6 +275,7 @@ impl Recipe {
         one_of("data.excess_length", &self.data.excess_length, &["error"])?;
         one_of("train.optimizer", &self.train.optimizer, &["adamw"])?;
         one_of("train.gradient_checkpointing", &self.train.gradient_checkpointing, &["auto", "on", "off"])?;
+        self.template_choice()?;
         match &self.lora.target_modules {
             TargetModules::Word(word) => one_of("lora.target_modules", word, &["all-linear"])?,
             TargetModules::Names(names) => {
@@ -270,6 +288,10 @@ impl Recipe {
         let train = &self.train;
         require(!self.run.is_empty(), "run", "a name", "an empty one".to_owned())?;
         require(!self.data.train.is_empty(), "data.train", "at least one file", "none".to_owned())?;
+        for TrainFile { path, weight } in &self.data.train {
+            let found = format!("{weight} for `{}`", path.display());
+            require((0.001..=1000.0).contains(weight), "data.train", "weights from 0.001 to 1000", found)?;
+        }
         require(self.data.seq_len >= 2, "data.seq_len", "2 tokens or more", self.data.seq_len.to_string())?;
         require(self.lora.r >= 1, "lora.r", "1 or more", self.lora.r.to_string())?;
         require(self.lora.alpha > 0.0, "lora.alpha", "a positive number", self.lora.alpha.to_string())?;
@@ -364,7 +386,7 @@ mod tests {
     fn overrides_reach_any_key_with_or_without_dashes() {
         let recipe = parse(&["train.learning_rate=1e-4", "--lora.r=8", "run=other", "data.train=x.jsonl"]).unwrap();
         assert_eq!((recipe.train.learning_rate, recipe.lora.r, recipe.run.as_str()), (1e-4, 8, "other"));
-        assert_eq!(recipe.data.train, [PathBuf::from("x.jsonl")]);
+        assert_eq!(recipe.data.train, [TrainFile { path: "x.jsonl".into(), weight: 1.0 }]);
     }
 
     #[test]
@@ -394,6 +416,37 @@ mod tests {
         ] {
             assert_eq!(parse(&[given]).unwrap_err().to_string(), message);
         }
+    }
+
+    #[test]
+    fn files_may_have_weights() {
+        let weighted =
+            r#"data.train=["a.jsonl", { path = "b.jsonl", weight = 0.5 }, { path = "c.jsonl", weight = 2 }]"#;
+        let recipe = parse(&[weighted]).unwrap();
+        let found: Vec<(&str, f64)> =
+            recipe.data.train.iter().map(|file| (file.path.to_str().unwrap(), file.weight)).collect();
+        assert_eq!(found, [("a.jsonl", 1.0), ("b.jsonl", 0.5), ("c.jsonl", 2.0)]);
+        assert_eq!(Recipe::parse(&recipe.resolved(), &[]).unwrap(), recipe);
+        let all = parse(&[r#"data.train=[{ path = "b.jsonl", weight = 0.5 }]"#]).unwrap();
+        assert_eq!(Recipe::parse(&all.resolved(), &[]).unwrap(), all);
+
+        let error = parse(&[r#"data.train=[{ path = "b.jsonl", wieght = 0.5 }]"#]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key `data.train.wieght`");
+        let error = parse(&[r#"data.train=[{ path = "b.jsonl", weight = 0 }]"#]).unwrap_err();
+        assert_eq!(error.to_string(), "`data.train`: expected weights from 0.001 to 1000, found 0 for `b.jsonl`");
+        assert!(parse(&["data.train=[{ weight = 1 }]"]).is_err());
+    }
+
+    #[test]
+    fn a_template_is_named_or_a_file() {
+        assert_eq!(parse(&[]).unwrap().template_choice().unwrap(), TemplateChoice::Model);
+        let choice = parse(&["data.chat_template=chatml-tools"]).unwrap().template_choice().unwrap();
+        assert!(matches!(choice, TemplateChoice::Fallback(fallback) if fallback.name == "chatml-tools"));
+        let error = parse(&["data.chat_template=chatml"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`data.chat_template`: expected model | chatml-tools | llama3-tools | the path of a .jinja file, found \"chatml\""
+        );
     }
 
     #[test]

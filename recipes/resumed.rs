@@ -2,91 +2,10 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{LlamaConfig, RawTensor, names::expected_tensors, write_file, write_tensors};
-use afina_ops::test_device;
+use afina_checkpoint::write_file;
 
-use crate::{Control, Event, Recipe, ResumeRefused, Summary, run};
-
-/// A model folder around a fixture's tokenizer and template, with weights that look random and are not.
-fn model_dir(dir: &Path) {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
-    let tokenizer = std::fs::read(fixtures.join("chat/tokenizers/smollm2.json")).unwrap();
-    let template = std::fs::read_to_string(fixtures.join("chat/templates/smollm2.jinja")).unwrap();
-    let config = LlamaConfig {
-        hidden_size: 32,
-        intermediate_size: 48,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 8,
-        vocab_size: 1024,
-        max_position_embeddings: 512,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10000.0,
-        rope_scaling: None,
-        tie_word_embeddings: true,
-        bos_token_id: None,
-        eos_token_id: vec![2],
-    };
-    let tensors: Vec<RawTensor> = expected_tensors(&config)
-        .into_iter()
-        .enumerate()
-        .map(|(number, (name, shape))| {
-            let values: Vec<f32> = (0..shape.iter().product::<usize>())
-                .map(|i| 0.3 * ((i * 7919 + number * 104_729) as f32 * 0.618).sin())
-                .collect();
-            RawTensor::from_f32(name, shape, &values)
-        })
-        .collect();
-    std::fs::create_dir_all(dir).unwrap();
-    write_file(&dir.join("config.json"), config.to_json().to_string().as_bytes()).unwrap();
-    write_file(&dir.join("tokenizer.json"), &tokenizer).unwrap();
-    let tokenizer_config = serde_json::json!({ "chat_template": template, "eos_token": "<|im_end|>" });
-    write_file(&dir.join("tokenizer_config.json"), tokenizer_config.to_string().as_bytes()).unwrap();
-    write_tensors(&dir.join("model.safetensors"), &tensors).unwrap();
-}
-
-fn recipe(dir: &Path, run: &str, overrides: &[&str]) -> Recipe {
-    let lines: String = (0..9)
-        .map(|i| {
-            format!(
-                "{{\"messages\":[{{\"role\":\"user\",\"content\":\"pregunta {i}\"}},{{\"role\":\"assistant\",\"content\":\"{}\"}}]}}\n",
-                "sí ".repeat(i + 1).trim_end()
-            )
-        })
-        .collect();
-    write_file(&dir.join("train.jsonl"), lines.as_bytes()).unwrap();
-    let text = format!(
-        "version = 1\nrecipe = \"lora_finetune\"\nrun = \"{0}/{run}\"\n[model]\nbase = \"{0}/base\"\n[lora]\nr = 4\n[data]\ntrain = [\"{0}/train.jsonl\"]\nvalidation = [\"{0}/train.jsonl\"]\nseq_len = 128\n[train]\nmax_steps = 7\nmicro_batch_size = 1\ngradient_accumulation_steps = 2\nlearning_rate = 1e-2\n[eval]\nevery_steps = 3\n[save]\nevery_steps = 2\nkeep = 1\n",
-        dir.display()
-    );
-    let overrides: Vec<String> = overrides.iter().map(|&given| given.to_owned()).collect();
-    Recipe::parse(&text, &overrides).unwrap()
-}
-
-fn train(recipe: &Recipe, resume: bool, stop_after: Option<usize>) -> anyhow::Result<Summary> {
-    run(recipe, &test_device(), resume, &mut |event| match event {
-        Event::Step { metrics, .. } if Some(metrics.step) == stop_after => Control::Stop,
-        _ => Control::Continue,
-    })
-}
-
-/// The log without what a clock or the machine decides.
-fn log(recipe: &Recipe) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(Path::new(&recipe.run).join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut metrics: serde_json::Value = serde_json::from_str(line).unwrap();
-            metrics["tokens_per_second"] = 0.into();
-            metrics["peak_memory"] = 0.into();
-            metrics
-        })
-        .collect()
-}
-
-fn adapter(recipe: &Recipe) -> Vec<u8> {
-    std::fs::read(Path::new(&recipe.run).join("adapter_model.safetensors")).unwrap()
-}
+use crate::testing::{adapter, log, model_dir, recipe, train};
+use crate::{Recipe, ResumeRefused};
 
 #[test]
 fn a_resumed_run_leaves_the_bytes_of_one_that_was_never_stopped() {
@@ -133,4 +52,43 @@ fn a_finished_or_stopped_run_is_not_overwritten() {
     train(&recipe, false, Some(1)).unwrap();
     let error = train(&recipe, false, None).unwrap_err().to_string();
     assert!(error.contains("holds an earlier run"), "{error}");
+}
+
+#[test]
+fn a_resumed_run_on_weighted_files_leaves_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let weighted = format!(
+        "data.train=[\"{}\", {{ path = \"{}\", weight = 0.5 }}, {{ path = \"{}\", weight = 2 }}]",
+        file("train.jsonl"),
+        file("half.jsonl"),
+        file("twice.jsonl")
+    );
+    // Unpacked, so that an epoch has several steps: 9 + 2 or 3 + 2 × 4 examples, two a step.
+    let overrides = [weighted.as_str(), "data.packing=false", "train.max_steps=14", "eval.every_steps=0"];
+    for (name, lines) in [("half", 5), ("twice", 4)] {
+        let line = |i| {
+            format!(
+                "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{name} {i}\"}},{{\"role\":\"assistant\",\"content\":\"no\"}}]}}\n"
+            )
+        };
+        write_file(&dir.path().join(format!("{name}.jsonl")), (0..lines).map(line).collect::<String>().as_bytes())
+            .unwrap();
+    }
+    let whole = recipe(dir.path(), "whole", &overrides);
+    assert_eq!(train(&whole, false, None).unwrap().metrics.step, 14);
+    for stop in [4, 11] {
+        let stopped = recipe(dir.path(), &format!("stopped-{stop}"), &overrides);
+        assert!(train(&stopped, false, Some(stop)).unwrap().interrupted);
+        train(&stopped, true, None).unwrap();
+        assert!(adapter(&stopped) == adapter(&whole), "stopped after step {stop}");
+        assert_eq!(log(&stopped), log(&whole), "stopped after step {stop}");
+    }
+    let lighter =
+        recipe(dir.path(), "stopped-4", &[overrides[0].replace("0.5", "0.25").as_str(), overrides[1], overrides[2]]);
+    let error = train(&lighter, true, None).unwrap_err();
+    assert!(error.is::<ResumeRefused>(), "a weight is part of what a run depends on: {error:#}");
+    let resolved = std::fs::read_to_string(Path::new(&whole.run).join("recipe.toml")).unwrap();
+    assert_eq!(Recipe::parse(&resolved, &[]).unwrap(), whole);
 }

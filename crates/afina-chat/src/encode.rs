@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use minijinja::Value;
-
 use crate::format::ChatFormat;
 use crate::message::{Conversation, Message, Role};
 use crate::shield;
 use crate::specials::Stretch;
 use crate::template::{Inputs, TemplateError};
+use crate::tool_calls::{MARKS, Reply, ToolCallError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -26,6 +25,19 @@ pub enum EncodeError {
     Prefix { message: usize, position: usize, expected: Option<u32>, found: Option<u32> },
     #[error("the conversation holds all 66 Unicode noncharacters, so none is left to keep special strings apart")]
     NoShield,
+}
+
+impl EncodeError {
+    /// The message that it is about, from 0.
+    pub fn message(&self) -> Option<usize> {
+        match self {
+            EncodeError::Template { source } => source.message(),
+            EncodeError::TemplatePrefix { message, .. }
+            | EncodeError::NothingToAnswer { message }
+            | EncodeError::Prefix { message, .. } => Some(*message),
+            EncodeError::NoShield => None,
+        }
+    }
 }
 
 fn token(id: Option<u32>) -> String {
@@ -90,6 +102,36 @@ impl ChatFormat {
         let whole_tokens = encoder.prefix(answer + 1, false).map_err(whole)?;
         let span = encoder.answer_span(answer, &whole_tokens)?;
         Ok((whole_tokens[..span.start].to_vec(), whole_tokens[span].to_vec()))
+    }
+
+    /// The tokens of the answer at `message`, up to and with its end-of-turn token: what a model that answers so generates.
+    pub fn answer_tokens(&self, conversation: &Conversation, message: usize) -> Result<Vec<u32>, EncodeError> {
+        let mut encoder = Encoder::new(self, conversation)?;
+        let tokens = encoder.prefix(message + 1, false).map_err(whole)?;
+        let span = encoder.answer_span(message, &tokens)?;
+        Ok(tokens[span].to_vec())
+    }
+
+    /// The text of an answer's tokens: special tokens are left out, but for those that mark tool calls.
+    pub fn answer_text(&self, tokens: &[u32]) -> String {
+        let mark = |id: u32| MARKS.iter().find(|mark| self.tokenizer.token_id(mark) == Some(id)).copied();
+        let mut text = String::new();
+        for run in tokens.chunk_by(|&a, &b| !self.tokenizer.is_special(a) && !self.tokenizer.is_special(b)) {
+            match run {
+                [id] if self.tokenizer.is_special(*id) => text.push_str(mark(*id).unwrap_or_default()),
+                run => text.push_str(&self.tokenizer.decode(run, true)),
+            }
+        }
+        text
+    }
+
+    /// Takes the text of an answer apart, by the syntax in which this template writes calls. A template without calls, or
+    /// with calls that cannot be read back, has answers of content alone.
+    pub fn parse_answer(&self, text: &str) -> Result<Reply, ToolCallError> {
+        match self.template.capabilities().tool_syntax {
+            Some(syntax) => syntax.parse(text),
+            None => Ok(Reply { content: Some(text.to_owned()), tool_calls: Vec::new() }),
+        }
     }
 
     /// [`training_tokens`](ChatFormat::training_tokens), each with the text it stands for.
@@ -204,8 +246,7 @@ impl<'f> Encoder<'f> {
     }
 
     fn render(&self, count: usize, add_generation_prompt: bool) -> Result<String, TemplateError> {
-        let messages: &[Value] = &self.inputs.messages[..count];
-        self.format.template.render_inputs(messages, &self.inputs.tools, add_generation_prompt)
+        self.format.template.render_inputs(&self.inputs, count, add_generation_prompt)
     }
 
     fn pieces(&self, rendered: &str, trained: &TrainingTokens) -> Vec<Piece> {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::encode::EncodeError;
+use crate::fallback::{FALLBACKS, TemplateChoice, special_strings};
+use crate::message::{Conversation, Message, Role};
 use crate::template::{ChatTemplate, TemplateError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
@@ -22,6 +25,8 @@ pub enum FormatError {
     NoDefault { path: PathBuf, names: Vec<String> },
     #[error("the chat template in `{}` cannot be used", path.display())]
     Template { path: PathBuf, source: TemplateError },
+    #[error("the chat template `{template}` writes `{token}`, which is no special token of `{}`", tokenizer.display())]
+    MissingToken { template: String, token: String, tokenizer: PathBuf },
 }
 
 /// How conversations of one model become tokens, the same in training and serving.
@@ -32,32 +37,22 @@ pub struct ChatFormat {
 }
 
 impl ChatFormat {
-    /// Reads `tokenizer.json` and `tokenizer_config.json` of a Hugging Face folder. The template is `chat_template.jinja` where
-    /// that file exists, else `chat_template` in the configuration: a text, or a list with one named `default`.
+    /// The format of a Hugging Face folder with the template that ships with it.
     pub fn load(model_dir: &Path) -> Result<ChatFormat, FormatError> {
+        ChatFormat::load_with_template(model_dir, &TemplateChoice::Model)
+    }
+
+    /// Reads `tokenizer.json` and `tokenizer_config.json` of a Hugging Face folder. The model's template is
+    /// `chat_template.jinja` where that file exists, else `chat_template` in the configuration: a text, or a list with one
+    /// named `default`. Another template must get by with the special tokens that the tokenizer has.
+    pub fn load_with_template(model_dir: &Path, choice: &TemplateChoice) -> Result<ChatFormat, FormatError> {
         let config_path = model_dir.join("tokenizer_config.json");
         let config: TokenizerConfig = serde_json::from_str(&read(&config_path)?)
             .map_err(|source| FormatError::Json { path: config_path.clone(), source })?;
-
-        let file_path = model_dir.join("chat_template.jinja");
-        let (template_path, source) = if file_path.exists() {
-            (file_path.clone(), read(&file_path)?)
-        } else {
-            match config.chat_template {
-                None => {
-                    return Err(FormatError::NoTemplate { folder: model_dir.to_owned() });
-                }
-                Some(TemplateField::One(source)) => (config_path, source),
-                Some(TemplateField::Named(list)) => {
-                    let names = list.iter().map(|named| format!("`{}`", named.name)).collect();
-                    match list.into_iter().find(|named| named.name == "default") {
-                        Some(named) => (config_path, named.template),
-                        None => {
-                            return Err(FormatError::NoDefault { path: config_path, names });
-                        }
-                    }
-                }
-            }
+        let (template_path, source) = match choice {
+            TemplateChoice::Model => model_template(model_dir, config_path, config.chat_template)?,
+            TemplateChoice::Fallback(fallback) => (PathBuf::from(fallback.name), fallback.source.to_owned()),
+            TemplateChoice::File(path) => (path.clone(), read(path)?),
         };
 
         let tokenizer_path = model_dir.join("tokenizer.json");
@@ -70,7 +65,81 @@ impl ChatFormat {
         }
         let template = ChatTemplate::new(source, bos_token, eos_token)
             .map_err(|source| FormatError::Template { path: template_path, source })?;
-        Ok(ChatFormat { template, tokenizer })
+        let format = ChatFormat { template, tokenizer };
+        match (choice, format.missing_token()) {
+            (TemplateChoice::Model, _) | (_, None) => Ok(format),
+            (_, Some(token)) => {
+                Err(FormatError::MissingToken { template: choice.to_string(), token, tokenizer: tokenizer_path })
+            }
+        }
+    }
+
+    /// The first string like `<|im_start|>` that a plain exchange is rendered with and that is no special token.
+    fn missing_token(&self) -> Option<String> {
+        let rendered = self.template.render(&plain_exchange(), true).ok()?;
+        let is_special = |text: &str| self.tokenizer.token_id(text).is_some_and(|id| self.tokenizer.is_special(id));
+        special_strings(&rendered).find(|text| !is_special(text)).map(str::to_owned)
+    }
+
+    /// The token that ends an answer: the last of its turn, where that is a special token.
+    pub fn end_of_turn(&self) -> Option<u32> {
+        let mut asked = plain_exchange();
+        asked.messages.pop();
+        let (_, reply) = self.reply_tokens(&asked, "a").ok()?;
+        reply.last().copied().filter(|&id| self.tokenizer.is_special(id))
+    }
+
+    /// What to do about a conversation that this format cannot encode.
+    pub fn hint(&self, conversation: &Conversation, error: &EncodeError) -> String {
+        let lost = matches!(error, EncodeError::Template { .. } | EncodeError::TemplatePrefix { .. });
+        match self.fallback_for(conversation).filter(|_| lost) {
+            Some(name) => format!(
+                "choose a fallback template: data.chat_template = \"{name}\" (outside of recipes --chat-template {name})"
+            ),
+            None => "change the example, or choose a template that carries it: data.chat_template = \"FILE.jinja\""
+                .to_owned(),
+        }
+    }
+
+    /// The name of the first fallback that carries a conversation with the special tokens of this tokenizer.
+    pub fn fallback_for(&self, conversation: &Conversation) -> Option<&'static str> {
+        let carries = |source: &str| {
+            let template = ChatTemplate::new(source.to_owned(), None, None).ok()?;
+            let format = ChatFormat { template, tokenizer: self.tokenizer.clone() };
+            (format.missing_token().is_none() && format.template.check(conversation).is_ok()).then_some(())
+        };
+        FALLBACKS
+            .iter()
+            .filter(|fallback| fallback.source != self.template.source())
+            .find(|fallback| carries(fallback.source).is_some())
+            .map(|fallback| fallback.name)
+    }
+}
+
+fn plain_exchange() -> Conversation {
+    Conversation::new(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "a")])
+}
+
+/// The model's own template, with the file it was found in.
+fn model_template(
+    folder: &Path,
+    config_path: PathBuf,
+    field: Option<TemplateField>,
+) -> Result<(PathBuf, String), FormatError> {
+    let file_path = folder.join("chat_template.jinja");
+    if file_path.exists() {
+        return Ok((file_path.clone(), read(&file_path)?));
+    }
+    match field {
+        None => Err(FormatError::NoTemplate { folder: folder.to_owned() }),
+        Some(TemplateField::One(source)) => Ok((config_path, source)),
+        Some(TemplateField::Named(list)) => {
+            let names = list.iter().map(|named| format!("`{}`", named.name)).collect();
+            match list.into_iter().find(|named| named.name == "default") {
+                Some(named) => Ok((config_path, named.template)),
+                None => Err(FormatError::NoDefault { path: config_path, names }),
+            }
+        }
     }
 }
 
@@ -119,10 +188,11 @@ fn read(path: &Path) -> Result<String, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Conversation, Message, Role};
     use expect_test::{Expect, expect};
 
     const ECHO: &str = "{% for m in messages %}{{ m.content }}{% endfor %}";
+
+    const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
     /// A model folder with a tokenizer, `config` and, where given, a template file; what loads from it, and its path.
     fn load(config: &str, template_file: Option<&str>) -> (Result<ChatFormat, FormatError>, String) {
@@ -193,6 +263,42 @@ mod tests {
             &other_eos.to_string(),
             expect!["failed to load the tokenizer `MODEL/tokenizer.json`: token `<eot>` is not in the vocabulary"],
         );
+    }
+
+    #[test]
+    fn fallback_needs_its_special_tokens_and_ends_turns_with_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");
+        std::fs::copy(fixtures.join("tokenizers/smollm2.json"), folder.path().join("tokenizer.json")).unwrap();
+        std::fs::copy(fixtures.join("templates/smollm2.jinja"), folder.path().join("chat_template.jinja")).unwrap();
+        std::io::Write::write_all(
+            &mut std::fs::File::create(folder.path().join("tokenizer_config.json")).unwrap(),
+            br#"{"eos_token": "<|im_end|>"}"#,
+        )
+        .unwrap();
+        let load = |choice: &str| ChatFormat::load_with_template(folder.path(), &choice.parse().unwrap());
+        let format = load("chatml-tools").unwrap();
+        assert_eq!(format.end_of_turn(), format.tokenizer.token_id("<|im_end|>"));
+        assert_eq!(load("model").unwrap().end_of_turn(), format.end_of_turn());
+        let error = load("llama3-tools").unwrap_err().to_string();
+        expect!["the chat template `llama3-tools` writes `<|begin_of_text|>`, which is no special token of `MODEL/tokenizer.json`"]
+            .assert_eq(&error.replace(&folder.path().display().to_string(), "MODEL"));
+        let error = load("missing.jinja").unwrap_err().to_string();
+        assert_eq!(error, "failed to read `missing.jinja`");
+    }
+
+    #[test]
+    fn hint_names_the_fallback_that_carries_the_conversation() {
+        let (format, _) = load(&serde_json::json!({"chat_template": CHATML}).to_string(), None);
+        let format = format.unwrap();
+        let hint = |message: Message| {
+            let conversation = Conversation::new(vec![Message::new(Role::User, "u"), message]);
+            let error = format.training_tokens(&conversation, crate::TrainOn::Assistant).unwrap_err();
+            format!("{}: {}", std::error::Error::source(&error).unwrap(), format.hint(&conversation, &error))
+        };
+        let refusal = Message { refusal: Some("no".into()), content: None, ..Message::new(Role::Assistant, "") };
+        expect![[r#"message 1: the chat template does not render `refusal`: choose a fallback template: data.chat_template = "chatml-tools" (outside of recipes --chat-template chatml-tools)"#]].assert_eq(&hint(refusal.clone()));
+        expect![[r#"message 1: the chat template does not render `refusal`: change the example, or choose a template that carries it: data.chat_template = "FILE.jinja""#]].assert_eq(&hint(Message { name: Some("ana".into()), ..refusal }));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use aho_corasick::AhoCorasick;
 
 use crate::jinja::is_python_space;
+use crate::json;
 use crate::message::{Content, ContentPart, Conversation};
 
 /// Where texts have to be broken, for one list of special strings.
@@ -100,8 +101,8 @@ pub(crate) fn choose(conversation: &Conversation, template: &str) -> Option<char
     // A JSON text may spell a character with an escape, which the template sees decoded.
     let arguments = conversation.messages.iter().flat_map(|message| message.tool_calls.iter().flatten());
     for call in arguments {
-        if let Ok(json) = serde_json::from_str::<serde_json::Value>(&call.function.arguments) {
-            used.extend(json.to_string().chars().filter(|&c| is_noncharacter(c)));
+        if let Ok(json) = json::parse(&call.function.arguments) {
+            json.for_each_text(&mut |text| used.extend(text.chars().filter(|&c| is_noncharacter(c))));
         }
     }
     for parameters in conversation.tools.iter().flatten().filter_map(|tool| tool.function.parameters.as_ref()) {

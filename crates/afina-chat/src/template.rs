@@ -6,10 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minijinja::{Environment, Value};
 
 use crate::jinja::{self, Raised, TEMPLATE};
-use crate::message::{Content, ContentPart, Conversation, Message, Role};
+use crate::json::JsonError;
+use crate::message::{Conversation, Role};
 use crate::probe::{self, Capabilities};
 use crate::template_values::{ArgumentsAs, message_value, tool_value};
 
+/// Messages and tool calls are counted from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     #[error("the chat template is not valid Jinja")]
@@ -20,16 +22,42 @@ pub enum TemplateError {
     Raised { message: String },
     #[error("the chat template fails on this conversation")]
     Render { source: minijinja::Error },
+    #[error("message {message}: the chat template cannot render it")]
+    AtMessage { message: usize, source: Box<TemplateError> },
     #[error("a conversation without messages cannot be rendered")]
     Empty,
     #[error("message {message}: the chat template does not render {feature}")]
     Unsupported { feature: &'static str, message: usize },
     #[error("the chat template does not render `tools`")]
     UnsupportedTools,
+    #[error("the chat template drops the {what} of tool `{tool}`")]
+    DroppedTool { what: &'static str, tool: String },
     #[error("message {message}: the chat template drops the text of this `{role}` message")]
     Dropped { message: usize, role: Role },
+    #[error("message {message}: the chat template drops the {what} of tool call {call}")]
+    DroppedCall { message: usize, call: usize, what: &'static str },
+    #[error(
+        "message {message}: the chat template drops `tool_call_id`, and the results are not in the order of their calls"
+    )]
+    ResultsOutOfOrder { message: usize },
+    #[error("message {message}: the text of this answer reads as a tool call")]
+    ReadsAsCall { message: usize },
     #[error("message {message}: `arguments` of tool call {call} are not JSON")]
-    Arguments { message: usize, call: usize, source: serde_json::Error },
+    Arguments { message: usize, call: usize, source: JsonError },
+}
+
+impl TemplateError {
+    /// The message that it is about, from 0.
+    pub fn message(&self) -> Option<usize> {
+        use TemplateError::*;
+        match self {
+            AtMessage { message, .. } | Unsupported { message, .. } | Dropped { message, .. } => Some(*message),
+            DroppedCall { message, .. } | ResultsOutOfOrder { message } => Some(*message),
+            ReadsAsCall { message } | Arguments { message, .. } => Some(*message),
+            Syntax { .. } | Plain { .. } | Raised { .. } | Render { .. } | Empty => None,
+            UnsupportedTools | DroppedTool { .. } => None,
+        }
+    }
 }
 
 /// A model's Jinja template, compiled once, and what it can carry.
@@ -85,83 +113,7 @@ impl ChatTemplate {
     pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, TemplateError> {
         self.check(conversation)?;
         let inputs = self.inputs(conversation, &str::to_owned)?;
-        self.render_inputs(&inputs.messages, &inputs.tools, add_generation_prompt)
-    }
-
-    /// Refuses, by name, what this template would drop or cannot render: roles, tools, tool calls, absent content, images,
-    /// refusals, names, and any message whose text does not reach the rendering.
-    pub fn check(&self, conversation: &Conversation) -> Result<(), TemplateError> {
-        if conversation.messages.is_empty() {
-            return Err(TemplateError::Empty);
-        }
-        if conversation.tools.as_ref().is_some_and(|tools| !tools.is_empty()) && !self.capabilities.tools {
-            return Err(TemplateError::UnsupportedTools);
-        }
-        for (index, message) in conversation.messages.iter().enumerate() {
-            if let Some(feature) = self.unsupported(message) {
-                return Err(TemplateError::Unsupported { feature, message: index });
-            }
-        }
-        self.check_nothing_dropped(conversation)
-    }
-
-    fn unsupported(&self, message: &Message) -> Option<&'static str> {
-        let can = &self.capabilities;
-        match message.role {
-            Role::System if !can.system => return Some("the role `system`"),
-            Role::Developer if !can.developer => return Some("the role `developer`"),
-            Role::Tool if !can.tool => return Some("the role `tool`"),
-            Role::Function if !can.function => return Some("the role `function`"),
-            _ => {}
-        }
-        if message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) && !can.tool_calls {
-            return Some("`tool_calls`");
-        }
-        if message.refusal.is_some() && !can.refusal {
-            return Some("`refusal`");
-        }
-        // The name of a tool's or function's result repeats the call it answers.
-        if message.name.is_some() && !can.name && !matches!(message.role, Role::Tool | Role::Function) {
-            return Some("`name`");
-        }
-        match &message.content {
-            None if !can.null_content && message.refusal.is_none() => Some("a message without `content`"),
-            None | Some(Content::Text(_)) => None,
-            Some(Content::Parts(parts)) => parts.iter().find_map(|part| match part {
-                ContentPart::Text { .. } => None,
-                ContentPart::ImageUrl { .. } => Some("images (content parts of type `image_url`)"),
-                ContentPart::Refusal { .. } => Some("content parts of type `refusal`"),
-            }),
-        }
-    }
-
-    /// Renders the same roles with a word of our own for every text, and looks for each word.
-    fn check_nothing_dropped(&self, conversation: &Conversation) -> Result<(), TemplateError> {
-        let words: Vec<Option<String>> = conversation
-            .messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| (!message.text().trim().is_empty()).then(|| format!("afina{index}probe")))
-            .collect();
-        let messages = conversation.messages.iter().zip(&words).map(|(message, word)| Message {
-            role: message.role,
-            content: word.clone().map(Content::Text).or_else(|| message.content.clone()),
-            name: message.name.clone(),
-            refusal: message.refusal.clone(),
-            tool_calls: message.tool_calls.clone(),
-            tool_call_id: message.tool_call_id.clone(),
-            weight: None,
-        });
-        let probe =
-            Conversation { messages: messages.collect(), tools: conversation.tools.clone(), parallel_tool_calls: None };
-        let inputs = self.inputs(&probe, &str::to_owned)?;
-        let text = self.render_inputs(&inputs.messages, &inputs.tools, false)?;
-        for (message, word) in words.iter().enumerate() {
-            if word.as_ref().is_some_and(|word| !text.contains(word)) {
-                return Err(TemplateError::Dropped { message, role: conversation.messages[message].role });
-            }
-        }
-        Ok(())
+        self.render_inputs(&inputs, inputs.messages.len(), add_generation_prompt)
     }
 
     /// The values that the template sees, with `map` applied to every text that a user can choose.
@@ -180,21 +132,23 @@ impl ChatTemplate {
             None | Some([]) => Value::from(()),
             Some(tools) => tools.iter().map(|tool| tool_value(tool, map)).collect(),
         };
-        Ok(Inputs { messages, tools })
+        Ok(Inputs { messages, tools, parallel_tool_calls: conversation.parallel_tool_calls })
     }
 
+    /// The text of the first `count` messages.
     pub(crate) fn render_inputs(
         &self,
-        messages: &[Value],
-        tools: &Value,
+        inputs: &Inputs,
+        count: usize,
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
         let mut context = vec![
-            ("messages", Value::from(messages.to_vec())),
-            ("tools", tools.clone()),
+            ("messages", Value::from(inputs.messages[..count].to_vec())),
+            ("tools", inputs.tools.clone()),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
+        context.extend(inputs.parallel_tool_calls.map(|parallel| ("parallel_tool_calls", Value::from(parallel))));
         context.extend(self.bos_token.as_deref().map(|token| ("bos_token", Value::from(token))));
         context.extend(self.eos_token.as_deref().map(|token| ("eos_token", Value::from(token))));
         self.environment
@@ -212,10 +166,11 @@ impl ChatTemplate {
     }
 }
 
-/// What a template is rendered with: one value a message, and the tools or none.
+/// What a template is rendered with: one value a message, the tools or none, and the wish for one call at a time.
 pub(crate) struct Inputs {
-    pub(crate) messages: Vec<Value>,
-    pub(crate) tools: Value,
+    messages: Vec<Value>,
+    tools: Value,
+    parallel_tool_calls: Option<bool>,
 }
 
 fn render_error(source: minijinja::Error) -> TemplateError {
@@ -236,7 +191,7 @@ fn seconds_since_1970() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{FunctionCall, ImageUrl, ToolCall};
+    use crate::message::{Content, ContentPart, Message};
     use expect_test::{Expect, expect};
 
     const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
@@ -272,73 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_template_drops_is_refused_by_name() {
-        check(
-            NO_SYSTEM,
-            vec![Message::new(Role::System, "s"), user("u")],
-            expect!["error: message 0: the chat template does not render the role `system`"],
-        );
-        check(
-            NO_SYSTEM,
-            vec![user("u"), Message::new(Role::Tool, "4")],
-            expect!["error: message 1: the chat template does not render the role `tool`"],
-        );
-        let named = Message { name: Some("ana".into()), ..user("u") };
-        check(CHATML, vec![named], expect!["error: message 0: the chat template does not render `name`"]);
-        let refusal = Message { content: None, refusal: Some("no".into()), ..Message::new(Role::Assistant, "") };
-        check(
-            CHATML,
-            vec![user("u"), refusal],
-            expect!["error: message 1: the chat template does not render `refusal`"],
-        );
-        let image = ContentPart::ImageUrl { image_url: ImageUrl { url: "data:,".into(), detail: None } };
-        let image = Message { content: Some(Content::Parts(vec![image])), ..user("") };
-        check(
-            CHATML,
-            vec![image],
-            expect!["error: message 0: the chat template does not render images (content parts of type `image_url`)"],
-        );
-        check(CHATML, vec![], expect!["error: a conversation without messages cannot be rendered"]);
-    }
-
-    #[test]
-    fn tool_calls_and_absent_content_are_refused_where_they_would_be_lost() {
-        let function = FunctionCall { name: "f".into(), arguments: "{}".into() };
-        let call = ToolCall { id: "c".into(), kind: "function".into(), function };
-        let with_call = Message { tool_calls: Some(vec![call]), ..Message::new(Role::Assistant, "x") };
-        check(
-            CHATML,
-            vec![user("u"), with_call],
-            expect!["error: message 1: the chat template does not render `tool_calls`"],
-        );
-        let without = Message { content: None, ..Message::new(Role::Assistant, "") };
-        check(
-            CHATML,
-            vec![user("u"), without],
-            expect!["error: message 1: the chat template does not render a message without `content`"],
-        );
-    }
-
-    #[test]
-    fn message_dropped_only_in_this_place_is_refused() {
-        let first_system = "{% for m in messages %}{% if m.role != 'system' or loop.first %}{{ m.role }}:{{ m.content }};{% endif %}{% endfor %}";
-        let system = Message::new(Role::System, "s");
-        check(first_system, vec![system.clone(), user("u")], expect!["system:s;user:u;"]);
-        check(
-            first_system,
-            vec![user("u"), system, user("v")],
-            expect!["error: message 1: the chat template drops the text of this `system` message"],
-        );
-    }
-
-    #[test]
     fn exception_of_the_template_is_told() {
         let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{{ m.content }}{% endfor %}";
         let template = template(source);
         assert!(!template.capabilities().system);
         let conversation = Conversation::new(vec![Message::new(Role::System, "s")]);
         let inputs = template.inputs(&conversation, &str::to_owned).unwrap();
-        let error = template.render_inputs(&inputs.messages, &inputs.tools, false).unwrap_err();
+        let error = template.render_inputs(&inputs, 1, false).unwrap_err();
         expect!["the chat template refuses this conversation: `System role not supported`"]
             .assert_eq(&error.to_string());
     }

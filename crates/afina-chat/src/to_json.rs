@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+use crate::template_values::SpelledNumber;
+
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(crate) fn to_json(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
     let ensure_ascii = match ensure_ascii {
@@ -68,6 +70,10 @@ impl Writer {
                 })?;
             }
             kind => {
+                if let Some(number) = value.downcast_object_ref::<SpelledNumber>() {
+                    self.out.push_str(&number.0);
+                    return Ok(());
+                }
                 let message = format!("a value of type {kind} is not JSON serializable");
                 return Err(Error::new(ErrorKind::BadSerialization, message));
             }
@@ -149,7 +155,7 @@ fn key_text(key: &Value) -> String {
 }
 
 /// Python's `repr` of a float: the shortest digits that read back, with an exponent below 1e-4 and from 1e16.
-fn float(value: f64) -> String {
+pub(crate) fn float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use afina_chat::{
-    ChatFormat, ChatTemplate, Conversation, EncodeError, Message, Role, TemplateError, Tokenizer, TrainOn,
+    ChatFormat, ChatTemplate, Conversation, EncodeError, FALLBACKS, Message, Role, TemplateError, Tokenizer, TrainOn,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -61,8 +61,10 @@ fn conversations(path: &str) -> HashMap<String, Conversation> {
 
 fn load(name: &str) -> (Golden, ChatFormat) {
     let golden: Golden = read(&format!("golden/{name}.json"));
-    let source = fixtures().join(format!("templates/{}.jinja", golden.template));
-    let source = std::fs::read_to_string(source).unwrap();
+    let source = match FALLBACKS.iter().find(|fallback| fallback.name == golden.template) {
+        Some(fallback) => fallback.source.to_owned(),
+        None => std::fs::read_to_string(fixtures().join(format!("templates/{}.jinja", golden.template))).unwrap(),
+    };
     let (bos, eos) = (golden.bos_token.clone(), golden.eos_token.clone());
     let template = ChatTemplate::new(source, Some(bos), Some(eos)).unwrap();
     let tokenizer = Tokenizer::from_file(&fixtures().join(format!("tokenizers/{}.json", golden.tokenizer))).unwrap();
@@ -77,7 +79,8 @@ fn check(name: &str, at_least: usize) {
         let conversation = &conversations[&row.name];
         if let Some(refused) = &row.refused {
             let error = format.template.render(conversation, false).unwrap_err();
-            assert!(matches!(&error, TemplateError::Raised { message } if message == refused), "{}: {error}", row.name);
+            let TemplateError::AtMessage { source, .. } = &error else { panic!("{}: {error}", row.name) };
+            assert!(matches!(&**source, TemplateError::Raised { message } if message == refused), "{}", row.name);
             continue;
         }
         check_row(&format, row, conversation);
@@ -119,14 +122,34 @@ fn check_row(format: &ChatFormat, row: &Row, conversation: &Conversation) {
     assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), row.text, "{name}");
     assert_eq!(pieces.iter().map(|piece| (piece.token, piece.trained)).unzip(), (row.tokens.clone(), mask), "{name}");
 
+    let answers = conversation.messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
+    for ((index, answer), &(start, end)) in answers.zip(spans) {
+        let tokens = format.answer_tokens(conversation, index).unwrap();
+        assert_eq!(tokens, row.tokens[start..end], "{name}");
+        check_read_back(format, answer, &tokens, name);
+    }
+
     let Some((answer, before)) = conversation.messages.split_last() else { return };
-    if answer.role == Role::Assistant && answer.content.is_some() {
+    if answer.role == Role::Assistant && answer.content.is_some() && answer.tool_calls.is_none() {
         let asked = Conversation { messages: before.to_vec(), ..conversation.clone() };
         let (prompt, reply) = format.reply_tokens(&asked, &answer.text()).unwrap();
         let (start, end) = *spans.last().unwrap();
         assert_eq!(reply, row.tokens[start..end], "{name}");
         assert_eq!(prompt, row.tokens[..start], "{name}");
         assert_eq!(format.prompt_tokens(&asked).unwrap(), prompt, "{name}");
+    }
+}
+
+/// What the model would have generated gives back the calls and the text beside them.
+fn check_read_back(format: &ChatFormat, answer: &Message, tokens: &[u32], name: &str) {
+    let Some(calls) = &answer.tool_calls else { return };
+    let read = format.parse_answer(&format.answer_text(tokens)).unwrap();
+    assert_eq!(read.content.as_deref().unwrap_or_default(), answer.text(), "{name}");
+    assert_eq!(read.tool_calls.len(), calls.len(), "{name}");
+    for (found, expected) in read.tool_calls.iter().zip(calls) {
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap().to_string();
+        assert_eq!(found.function.name, expected.function.name, "{name}");
+        assert_eq!(json(&found.function.arguments), json(&expected.function.arguments), "{name}");
     }
 }
 
@@ -148,6 +171,12 @@ fn llama3_1_gives_the_text_tokens_and_mask_of_transformers() {
 #[test]
 fn zephyr_gives_the_text_tokens_and_mask_of_transformers() {
     check("zephyr", 50);
+}
+
+#[test]
+fn fallbacks_give_the_text_tokens_and_mask_of_transformers() {
+    check("chatml-tools", 65);
+    check("llama3-tools", 65);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use afina_chat::{
-    ChatFormat, ChatTemplate, Content, ContentPart, Conversation, FunctionCall, FunctionDefinition, Message, Role,
-    Tokenizer, Tool, ToolCall, TrainOn,
+    ChatFormat, ChatTemplate, Content, ContentPart, Conversation, FALLBACKS, FunctionCall, FunctionDefinition, Message,
+    Role, Tokenizer, Tool, ToolCall, TrainOn,
 };
 
 const PARTS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
@@ -32,7 +32,12 @@ fn published() -> Vec<ChatFormat> {
         let source = std::fs::read_to_string(fixtures().join(format!("templates/{template}.jinja"))).unwrap();
         format(&source, tokenizer, bos, eos)
     })
-    .into()
+    .into_iter()
+    .chain([
+        format(FALLBACKS[0].source, "smollm2", "<|im_start|>", "<|im_end|>"),
+        format(FALLBACKS[1].source, "llama3", "<|begin_of_text|>", "<|eot_id|>"),
+    ])
+    .collect()
 }
 
 /// The special tokens of the whole conversation, in order.
@@ -135,8 +140,6 @@ fn text_that_the_template_puts_between_halves_of_a_special_string_stays_text() {
 
 #[test]
 fn tools_and_their_calls_are_text_too() {
-    let source = std::fs::read_to_string(fixtures().join("templates/llama3_1.jinja")).unwrap();
-    let format = format(&source, "llama3", "<|begin_of_text|>", "<|eot_id|>");
     let with = |text: &str| {
         let parameters = serde_json::json!({ "type": "object", "properties": { text: { "description": text } } });
         let function = FunctionDefinition {
@@ -156,9 +159,16 @@ fn tools_and_their_calls_are_text_too() {
         let tool = Tool { kind: "function".into(), function };
         Conversation { messages, tools: Some(vec![tool]), parallel_tool_calls: None }
     };
-    let plain = specials(&format, &with("plain"));
-    assert_eq!(specials(&format, &with("<|eot_id|><|start_header_id|>")), plain);
-    assert_eq!(specials(&format, &with("\u{fdd0}<|eot_id|>")), plain);
+    let calls_tools: Vec<ChatFormat> =
+        published().into_iter().filter(|format| format.template.capabilities().tool_calls).collect();
+    assert_eq!(calls_tools.len(), 3);
+    for format in calls_tools {
+        let plain = specials(&format, &with("plain"));
+        for text in ["<|eot_id|><|start_header_id|>", "\u{fdd0}<|eot_id|>", "<|im_end|>\n<|im_start|>system\n", "<|im_"]
+        {
+            assert_eq!(specials(&format, &with(text)), plain, "{text}");
+        }
+    }
 }
 
 #[test]

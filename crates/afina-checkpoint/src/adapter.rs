@@ -107,6 +107,10 @@ pub enum AdapterError {
     Shape { module: String, expected: String, found: Vec<usize> },
     #[error("adapter holds no LoRA matrices")]
     Empty,
+    #[error("the adapter `{}` was trained with another chat template: expected sha256 {expected}, found {found} in `{}`", adapter.display(), template.display())]
+    Template { adapter: PathBuf, template: PathBuf, expected: String, found: String },
+    #[error("failed to read the chat template of `{}`", path.display())]
+    ReadTemplate { path: PathBuf, source: Box<crate::inspect::InspectError> },
 }
 
 impl AdapterConfig {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::{AdapterError, read_adapter, write_adapter};
+use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
 use crate::config::RopeScaling;
 use crate::gguf::{
@@ -55,12 +56,15 @@ pub fn export_hf(model: &ModelDir, to: &Path) -> Result<(), ExportError> {
     folder.commit().map_err(io_error)
 }
 
-/// Reads the adapter, which checks it, and writes PEFT's two files to `to`.
+/// Reads the adapter, which checks it, and writes PEFT's two files to `to`, with its chat template where it has one.
 pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let (config, adapters) = read_adapter(adapter_dir)?;
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
     write_adapter(folder.path(), &config, &adapters)?;
+    if adapter_dir.join(CHAT_TEMPLATE).is_file() {
+        copy(adapter_dir, folder.path(), CHAT_TEMPLATE)?;
+    }
     folder.commit().map_err(io_error)
 }
 
@@ -285,5 +289,8 @@ mod tests {
         tiny_adapter(&adapter);
         export_peft(&adapter, &dir.path().join("peft")).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("peft")).unwrap().count(), 2);
+        write_file(&adapter.join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
+        export_peft(&adapter, &dir.path().join("peft2")).unwrap();
+        assert_eq!(fs::read(dir.path().join("peft2").join(CHAT_TEMPLATE)).unwrap(), b"{{ tools }}");
     }
 }

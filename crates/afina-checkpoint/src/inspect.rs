@@ -190,6 +190,7 @@ fn inspect_adapter(path: &Path) -> Result<Inspection, InspectError> {
         }
     }
     out.adapter = Some(AdapterInfo::new(config, adapters.len()));
+    out.template = chat_template(path)?.map(|text| TemplateInfo::new(&text, Vec::new()));
     out.sha256 = hash(&path.join(ADAPTER_WEIGHTS))?;
     Ok(out)
 }
@@ -263,11 +264,8 @@ impl Inspection {
     fn set_tokenizer(&mut self, vocabulary: Result<Vocabulary, VocabularyError>) {
         match vocabulary {
             Ok(vocabulary) => {
-                self.template = vocabulary.chat_template.as_ref().map(|text| TemplateInfo {
-                    sha256: sha256_hex(text.as_bytes()),
-                    first_line: text.lines().next().unwrap_or_default().to_owned(),
-                    others: vocabulary.named_templates.iter().map(|(name, _)| name.clone()).collect(),
-                });
+                let others = vocabulary.named_templates.iter().map(|(name, _)| name.clone()).collect();
+                self.template = vocabulary.chat_template.as_ref().map(|text| TemplateInfo::new(text, others));
                 self.tokenizer = Some(TokenizerInfo::new(&vocabulary));
             }
             Err(error) => self.tokenizer_error = Some(error.to_string()),
@@ -294,6 +292,13 @@ impl Shape {
             },
             tie_word_embeddings: config.tie_word_embeddings,
         }
+    }
+}
+
+impl TemplateInfo {
+    fn new(text: &str, others: Vec<String>) -> TemplateInfo {
+        let first_line = text.lines().next().unwrap_or_default().to_owned();
+        TemplateInfo { sha256: sha256_hex(text.as_bytes()), first_line, others }
     }
 }
 
@@ -393,6 +398,9 @@ mod tests {
         let adapter = inspect(dir.path()).unwrap();
         let info = adapter.adapter.unwrap();
         assert_eq!((info.r, info.lora_alpha, info.modules, adapter.tensors.len()), (4, 8.0, 4, 8));
+        assert_eq!(adapter.template, None);
+        crate::atomic::write_file(&dir.path().join("chat_template.jinja"), b"{{ tools }}").unwrap();
+        assert_eq!(inspect(dir.path()).unwrap().template.unwrap().first_line, "{{ tools }}");
         let weights = inspect(&dir.path().join(ADAPTER_WEIGHTS)).unwrap();
         assert_eq!((weights.kind, weights.parameters), (Kind::Safetensors, adapter.parameters));
 

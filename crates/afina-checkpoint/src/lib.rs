@@ -15,6 +15,7 @@ pub mod safetensors;
 pub mod tensor;
 
 pub mod adapter;
+mod adapter_template;
 pub mod export;
 pub mod gguf;
 pub mod inspect;
@@ -26,11 +27,12 @@ pub mod run_dir;
 mod testing;
 
 pub use adapter::{AdapterConfig, AdapterError, LoraTensors, TrainedWith, read_adapter, write_adapter};
+pub use adapter_template::{CHAT_TEMPLATE, adapter_template};
 pub use atomic::{AtomicDir, AtomicFile, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
 pub use export::{ExportError, GgufType, export_gguf, export_hf, export_peft};
 pub use hash::{sha256_file, sha256_hex};
-pub use inspect::{InspectError, Inspection, inspect};
+pub use inspect::{InspectError, Inspection, chat_template, inspect};
 pub use manifest::{Manifest, ManifestError, Origin};
 pub use merge::{MergeError, MergeReport, merge};
 pub use model_dir::{ModelDir, ModelDirError};

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::adapter::{ADAPTER_WEIGHTS, AdapterConfig, AdapterError, LoraTensors, read_adapter};
+use crate::adapter_template::{CHAT_TEMPLATE, template_of};
 use crate::atomic::AtomicDir;
+use crate::atomic::write_file;
 use crate::export::copy_companions;
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
@@ -52,7 +54,8 @@ pub enum MergeError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Merges the adapter into the base and writes a model folder at `to`, in the base's dtypes, with all its other files.
+/// Merges the adapter into the base and writes a model folder at `to`, in the base's dtypes, with all its other files, and
+/// with the adapter's chat template where it was trained with one of its own.
 ///
 /// `progress` is told how many tensors of how many are done. The folder appears only when it is whole; a folder with
 /// anything in it is not overwritten.
@@ -64,12 +67,16 @@ pub fn merge(
 ) -> Result<MergeReport, MergeError> {
     let io_error = |source| MergeError::Io { path: to.into(), source };
     let (config, adapters) = read_adapter(adapter_dir)?;
+    let template = template_of(&base.path, adapter_dir, &config)?;
     let adapters = by_weight(base, adapters)?;
     let base_sha256 = base.weights_sha256()?;
     let adapter_sha256 = sha256_file(&adapter_dir.join(ADAPTER_WEIGHTS)).map_err(io_error)?;
 
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
     copy_companions(base, folder.path())?;
+    if let Some(template) = &template {
+        set_template(template, folder.path()).map_err(io_error)?;
+    }
     let total = base.tensor_names().len();
     let (mut done, mut changed, mut lost) = (0, 0_usize, 0_usize);
     let infos: Vec<_> = base
@@ -112,6 +119,22 @@ pub fn merge(
         lost_to_rounding: if changed == 0 { 0.0 } else { lost as f64 / changed as f64 },
         weights_sha256: manifest.files[WEIGHTS].sha256.clone(),
     })
+}
+
+/// Puts a chat template where every program looks for one: in its file, and in tokenizer_config.json if that names one.
+fn set_template(template: &Path, folder: &Path) -> io::Result<()> {
+    let text = std::fs::read_to_string(template)?;
+    write_file(&folder.join(CHAT_TEMPLATE), text.as_bytes())?;
+    let path = folder.join("tokenizer_config.json");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&std::fs::read(&path)?)?;
+    if let Some(named) = config.get_mut("chat_template") {
+        *named = text.into();
+        write_file(&path, &serde_json::to_vec_pretty(&config)?)?;
+    }
+    Ok(())
 }
 
 /// Whether an adapter says that it was trained on the base of this hash; `None` if it says nothing.
@@ -208,6 +231,36 @@ mod tests {
                 assert!((f64::from(*w) + 2.0 * delta - f64::from(*m)).abs() < 1e-6, "{name} {index}");
             }
         }
+    }
+
+    #[test]
+    fn merged_model_has_the_template_that_the_adapter_was_trained_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base_dir, adapter_dir, to) =
+            (dir.path().join("base"), dir.path().join("adapter"), dir.path().join("merged"));
+        tiny_model(&base_dir, true);
+        crate::testing::tiny_tokenizer(&base_dir, 320);
+        tiny_adapter(&adapter_dir);
+        write_file(&adapter_dir.join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
+        let base = ModelDir::open(&base_dir).unwrap();
+        merge(&base, &adapter_dir, &to, &mut |_, _| ()).unwrap();
+        assert_eq!(crate::inspect::chat_template(&to).unwrap().unwrap(), "{{ tools }}");
+        let json = |folder: &Path| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(folder.join("tokenizer_config.json")).unwrap()).unwrap()
+        };
+        let (mut before, after) = (json(&base_dir), json(&to));
+        before["chat_template"] = "{{ tools }}".into();
+        assert_eq!(after, before, "nothing else changes");
+
+        crate::export::export_gguf(
+            &ModelDir::open(&to).unwrap(),
+            &dir.path().join("m.gguf"),
+            crate::export::GgufType::F32,
+            &mut |_, _| (),
+        )
+        .unwrap();
+        let gguf = crate::gguf::GgufFile::open(&dir.path().join("m.gguf")).unwrap();
+        assert_eq!(gguf.str("tokenizer.chat_template").unwrap(), Some("{{ tools }}"));
     }
 
     #[test]

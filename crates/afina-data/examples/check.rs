@@ -3,15 +3,19 @@
 //! `cargo run --release -p afina-data --example check -- validate data/marv.jsonl --method sft`
 #![allow(clippy::print_stdout)]
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::{self, File},
+    io::BufReader,
+};
 
-use afina_data::{Item, Method, Profile, ReadOptions, control_tokens_of, read};
+use afina_data::{Grader, Item, Method, Profile, ReadOptions, control_tokens_of, read};
 
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
     let mut path = None;
     let mut options = ReadOptions::new(Method::Sft, Profile::OpenAi);
+    options.examples = false;
     let mut args = std::env::args().skip(1).filter(|arg| arg != "validate");
     while let Some(arg) = args.next() {
         let Some(name) = arg.strip_prefix("--") else {
@@ -23,6 +27,8 @@ fn main() -> Result<(), Error> {
             "method" => options.method = value.parse()?,
             "profile" => options.profile = value.parse()?,
             "target" => options.control_tokens = control_tokens_of(&value).ok_or("an unknown model")?,
+            "validation" => options.has_validation = true,
+            "grader" => options.grader = Some(Grader::from_json(&fs::read_to_string(&value)?)?),
             _ => {}
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::report::Window;
+
 /// How bad it is: an error keeps a line from being trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,12 +43,15 @@ pub struct Diagnostic {
     pub message: String,
     /// How to mend it.
     pub hint: String,
+    /// The line around the place, for people: where [`crate::ReadOptions::windows`] asks for it.
+    #[serde(skip)]
+    pub window: Option<Box<Window>>,
 }
 
 /// `file:17:58: error[missing-content] /messages/2: …`, and the hint on a line of its own.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic { rule, severity, file, line, column, pointer, message, hint } = self;
+        let Diagnostic { rule, severity, file, line, column, pointer, message, hint, window: _ } = self;
         write!(f, "{file}:{line}:{column}: {}[{rule}]", severity.as_str())?;
         if !pointer.is_empty() {
             write!(f, " {pointer}")?;
@@ -97,6 +102,7 @@ mod tests {
             pointer: "/messages/2".into(),
             message: "assistant message has neither `content` nor `tool_calls`".into(),
             hint: "give it text, or delete the message".into(),
+            window: None,
         }
     }
 

@@ -6,7 +6,7 @@ use afina_chat::{
 
 use crate::{
     json::{Kind, Value},
-    view::{self, Turns},
+    view::{self, Purpose, Turns},
 };
 
 /// A record without errors, ready to be encoded.
@@ -40,7 +40,10 @@ impl Example {
             messages.push(read_message(message, &mut last_call)?);
         }
         let parallel_tool_calls = present(record.get("parallel_tool_calls")).map(boolean).transpose()?;
-        Ok(Example { line, conversation: Conversation { messages, tools: tools(record)?, parallel_tool_calls } })
+        Ok(Example {
+            line,
+            conversation: Conversation { messages, tools: tools(record, turns.purpose)?, parallel_tool_calls },
+        })
     }
 }
 
@@ -101,8 +104,10 @@ fn content(value: Value) -> Result<Content, Value> {
     if parts.is_empty() { Err(value) } else { Ok(Content::Parts(parts)) }
 }
 
-fn tools(record: Value) -> Result<Option<Vec<Tool>>, Value> {
-    let (new, old) = (present(record.get("tools")), present(record.get("functions")));
+fn tools(record: Value, purpose: Purpose) -> Result<Option<Vec<Tool>>, Value> {
+    // In a reinforcement file `functions` is a field like any other, for the grader.
+    let old = if purpose == Purpose::Train { record.get("functions") } else { None };
+    let (new, old) = (present(record.get("tools")), present(old));
     if let Some(old) = old.filter(|old| old.kind() != Kind::Array) {
         return Err(old);
     }

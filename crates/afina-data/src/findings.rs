@@ -4,6 +4,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     json::{Fault, Kind, Node, Tree, Value},
     read::ReadOptions,
+    report::Window,
 };
 
 /// Where in a record: a byte offset for line and column, a node for the pointer.
@@ -17,6 +18,22 @@ impl Place {
     /// Byte `offset` of the record's text, which belongs to no value.
     pub(crate) const fn byte(offset: usize) -> Place {
         Place { offset, node: u32::MAX }
+    }
+
+    /// The start of a physical line, whatever is in it.
+    pub(crate) const fn line(line: usize) -> Place {
+        Place { offset: line, node: Place::LINE }
+    }
+
+    const LINE: u32 = u32::MAX - 1;
+
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// So many bytes and nodes behind this place.
+    pub(crate) fn behind(self, (bytes, nodes): (usize, u32)) -> Place {
+        Place { offset: self.offset + bytes, node: self.node + nodes }
     }
 
     /// Byte `offset` of the value as written.
@@ -88,7 +105,9 @@ impl<'o> Findings<'o> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.list.push(Finding { rule, severity, place: place.into(), message: message.into(), hint: hint.into() });
+        if self.options.wants(rule) {
+            self.list.push(Finding { rule, severity, place: place.into(), message: message.into(), hint: hint.into() });
+        }
     }
 
     pub(crate) fn error(
@@ -118,21 +137,37 @@ impl<'o> Findings<'o> {
         (self.first_line + before.matches('\n').count(), before[line_start..].chars().count() + 1)
     }
 
+    /// How many there are so far, for a rule that remembers where nothing was found.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub(crate) fn has_error(&self) -> bool {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// Hands out the findings of this tree as diagnostics in the order of the text: one sweep over the text for lines and columns,
+    /// Forgets what was found.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    /// Nothing was found since the last [`Findings::resolve`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The findings in this tree as diagnostics in the order of the text: one sweep over the text for lines and columns,
     /// one over the tree for pointers, however many findings there are.
-    pub(crate) fn finish(&mut self, tree: Tree, file: &str, sink: &mut dyn FnMut(Diagnostic)) {
+    pub(crate) fn resolve(&mut self, tree: Tree, file: &str) -> Vec<Resolved> {
         if self.list.is_empty() {
-            return;
+            return Vec::new();
         }
         self.list.sort_by_key(|finding| finding.place.offset);
         let mut pointers = pointers(tree, &self.list);
-        for (finding, pointer) in self.list.drain(..).zip(&mut pointers) {
-            let offset = tree.text.floor_char_boundary(finding.place.offset);
-            let cursor = &mut self.cursor;
+        let cursor = &mut self.cursor;
+        let resolve = |(finding, pointer): (Finding, &mut String)| {
+            let by_line = finding.place.node == Place::LINE;
+            let offset = if by_line { 0 } else { tree.text.floor_char_boundary(finding.place.offset) };
             if cursor.offset > offset {
                 *cursor = Cursor { offset: 0, line: self.first_line, column: 1 };
             }
@@ -143,18 +178,45 @@ impl<'o> Findings<'o> {
                 }
             }
             cursor.offset = offset;
-            sink(Diagnostic {
+            let diagnostic = Diagnostic {
                 rule: finding.rule,
                 severity: finding.severity,
                 file: file.to_owned(),
-                line: cursor.line,
+                line: if by_line { finding.place.offset } else { cursor.line },
                 column: cursor.column,
                 pointer: std::mem::take(pointer),
                 message: finding.message,
                 hint: finding.hint,
-            });
-        }
+                window: (self.options.windows && !by_line && !tree.text.is_empty())
+                    .then(|| Box::new(window(tree, finding.place))),
+            };
+            Resolved { offset, diagnostic }
+        };
+        self.list.drain(..).zip(&mut pointers).map(resolve).collect()
     }
+}
+
+/// The line around a place: of a value that begins there, all of it is marked.
+fn window(tree: Tree, place: Place) -> Window {
+    /// More than a window shows of a line.
+    const AROUND: usize = 1024;
+    let offset = tree.text.floor_char_boundary(place.offset);
+    let length = match tree.nodes.get(place.node as usize) {
+        Some(node) if node.start as usize == place.offset => (node.end - node.start) as usize,
+        _ => 1,
+    };
+    let from = tree.text.floor_char_boundary(offset.saturating_sub(AROUND));
+    let to = tree.text.ceil_char_boundary(offset.saturating_add(AROUND));
+    let from = tree.text[from..offset].rfind('\n').map_or(from, |at| from + at + 1);
+    let to = tree.text[offset..to].find('\n').map_or(to, |at| offset + at);
+    Window::new(&tree.text[from..to], offset - from, length)
+}
+
+/// A diagnostic, and where in its text it is.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) offset: usize,
+    pub(crate) diagnostic: Diagnostic,
 }
 
 /// The pointer of each finding.

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// A string or key with a backslash in it: its text differs from its bytes.
     pub(crate) escaped: bool,
+    /// Some escape in it is another than of a quote, a backslash, a tab or a line break.
+    pub(crate) rare: bool,
 }
 
 /// The parser's buffers, kept from text to text.
@@ -163,6 +165,17 @@ impl<'t> Value<'t> {
         Some(if node.escaped { Cow::Owned(text::unescape(inner)) } else { Cow::Borrowed(inner) })
     }
 
+    /// The text of a string or key in one way of writing: equal texts are equal here, and most are borrowed.
+    ///
+    /// Escaped are quotes, backslashes, tabs and line breaks, and nothing else.
+    ///
+    /// # Panics
+    /// If the value is neither.
+    pub(crate) fn canonical(&self) -> Cow<'t, str> {
+        let inner = self.inner();
+        if self.node().rare { Cow::Owned(text::escape_again(&text::unescape(inner))) } else { Cow::Borrowed(inner) }
+    }
+
     /// A string of nothing but whitespace (or of nothing).
     pub(crate) fn is_blank(&self) -> bool {
         // Most texts begin with a letter: no need to resolve their escapes.
@@ -170,8 +183,14 @@ impl<'t> Value<'t> {
         !begins_black && self.text().is_some_and(|text| text.trim().is_empty())
     }
 
+    /// A string with no other escapes than of a quote, a backslash, a tab or a line break.
+    pub(crate) fn is_simple(&self) -> bool {
+        let node = self.node();
+        node.kind == Kind::String && !node.rare
+    }
+
     /// Between the quotes, as written.
-    fn inner(&self) -> &'t str {
+    pub(crate) fn inner(&self) -> &'t str {
         debug_assert!(matches!(self.kind(), Kind::String | Kind::Key));
         let span = self.span();
         &self.tree.text[span.start + 1..span.end - 1]

@@ -2,27 +2,39 @@
 //! and rows of tokens for the trainer. No tensors and no network here.
 
 mod batch;
+mod convert;
 mod diagnostic;
 mod example;
+mod facts;
 mod findings;
+mod fix;
+mod grader;
 pub mod json;
 mod jsonl;
+mod mixture;
 mod pack;
+mod picture;
 mod read;
 mod report;
 mod rules;
 pub mod scan;
+mod split;
 #[cfg(test)]
 mod testing;
 mod tokens;
 mod view;
 
 pub use batch::Batch;
+pub use convert::{Conversion, ConvertError, Format, Note, convert};
 pub use diagnostic::{Diagnostic, Severity};
 pub use example::Example;
+pub use fix::{Change, FixItem, FixSummary, Safety, fix};
+pub use grader::{Grader, GraderError};
 pub use jsonl::MAX_LINE_BYTES;
+pub use mixture::{Share, epoch_examples};
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, read};
-pub use report::{TextReport, render_text, verdict};
-pub use rules::{Group, Rule, rules};
+pub use report::{Report, ReportFormat, TextReport, Window, explain_text, render_text, rules_markdown, verdict};
+pub use rules::{Group, Rule, check_job, rules};
+pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};
 pub use tokens::control_tokens_of;

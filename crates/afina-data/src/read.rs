@@ -1,25 +1,24 @@
 //! A data file in, examples and diagnostics out: every fault in one pass, one record in memory at a time.
 
+mod check;
+mod feed;
+mod file;
 mod gather;
-mod record;
 
 use std::{
-    borrow::Cow,
+    collections::HashSet,
     io::{self, BufRead},
+    ops::ControlFlow,
     str::FromStr,
 };
 
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{
-    diagnostic::{Diagnostic, Severity},
-    example::Example,
-    json::Parser,
-    jsonl::{Line, Lines, MAX_LINE_BYTES},
-    rules::bytes,
-};
-use gather::Gathered;
-use record::Reading;
+use crate::{diagnostic::Diagnostic, example::Example, grader::Grader, jsonl::Cutter, rules::bytes};
+use check::{Checker, Chunk};
+use feed::Feed;
+use file::File;
 
 /// What the file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,12 +86,39 @@ pub struct ReadOptions {
     /// Control tokens of the model that is trained: in a text they are errors. Empty: no model is known, and OpenAI's
     /// are taken. See [`crate::control_tokens_of`] for models that are known by name.
     pub control_tokens: Vec<String>,
+    /// Rules that are not wanted, by id.
+    pub ignored: HashSet<String>,
+    /// Whether examples are handed out, or diagnostics only.
+    pub examples: bool,
+    /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
+    pub grader: Option<Grader>,
+    /// A validation file is given beside this one.
+    pub has_validation: bool,
+    /// This is the validation file itself.
+    pub is_validation: bool,
+    /// Whether diagnostics come with the part of the line that they are about.
+    pub windows: bool,
 }
 
 impl ReadOptions {
+    /// Whether a rule is to be checked.
+    pub(crate) fn wants(&self, rule: &str) -> bool {
+        self.ignored.is_empty() || !self.ignored.contains(rule)
+    }
+
     /// Without a model.
     pub fn new(method: Method, profile: Profile) -> ReadOptions {
-        ReadOptions { method, profile, control_tokens: Vec::new() }
+        ReadOptions {
+            method,
+            profile,
+            control_tokens: Vec::new(),
+            ignored: HashSet::new(),
+            examples: true,
+            grader: None,
+            has_validation: false,
+            is_validation: false,
+            windows: false,
+        }
     }
 }
 
@@ -117,19 +143,10 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-impl Summary {
-    fn count(&mut self, severity: Severity) {
-        match severity {
-            Severity::Error => self.errors += 1,
-            Severity::Warning => self.warnings += 1,
-            Severity::Info => self.infos += 1,
-        }
-    }
-}
-
 /// Reads a data file: hands each example and each diagnostic to `sink`.
 ///
-/// It never stops at the first fault and holds one record at a time (and a number for each, to find duplicates). A
+/// It never stops at the first fault and holds a few megabytes at a time (and a number for each record, to find
+/// duplicates). Lines are checked on all threads of rayon's pool; what is handed out does not depend on their number. A
 /// record that spans lines, or records inside one JSON array, are checked as well, but only a record on a line of its
 /// own, without an error, becomes an [`Example`]. With [`Method::Dpo`] records are checked and counted, and no examples
 /// are handed out: a pair is not one conversation.
@@ -143,153 +160,106 @@ pub fn read(
     options: &ReadOptions,
     sink: &mut dyn FnMut(Item),
 ) -> io::Result<Summary> {
-    let mut reading = Reading::new(file, options, sink);
-    let mut lines = LookAhead::new(Lines::new(source, MAX_LINE_BYTES)?);
-    if read_head(&mut lines.lines, &mut reading) {
-        read_lines(&mut lines, &mut reading)?;
-        reading.finish_file(lines.lines.offset());
+    let mut state = File::new(file, options, sink);
+    let mut cutter = Cutter::new(source)?;
+    if read_head(file, &mut cutter, &mut state) {
+        read_lines(file, &mut cutter, options, &mut state)?;
+        state.finish(cutter.offset());
     }
-    reading.summary.bytes = lines.lines.offset();
-    Ok(reading.summary)
+    state.summary.bytes = cutter.offset();
+    Ok(state.summary)
 }
 
 /// Looks at the first bytes. False: the file is not text, and there is nothing to read.
-fn read_head(lines: &mut Lines, reading: &mut Reading) -> bool {
-    let (head, out) = (lines.head(), &mut reading.out);
-    bytes::file_extension(reading.file, out);
+fn read_head(file: &str, cutter: &mut Cutter, state: &mut File) -> bool {
+    let (head, out) = (cutter.head(), &mut state.out);
+    bytes::file_extension(file, out);
     if bytes::wrong_file_type(head, out) || bytes::file_utf16(head, out) {
-        reading.flush_at(1);
+        state.flush_at(1);
         return false;
     }
     let bom = if head.is_empty() { 0 } else { bytes::file_bom(head, out) };
     let bare_cr = bytes::ends_lines_with_cr(&head[bom..]);
     if bare_cr {
-        reading.bare_cr_at_start();
-        lines.end_lines_at_cr();
+        state.bare_cr_at_start();
+        cutter.end_lines_at_cr();
     }
-    lines.skip(bom);
-    reading.flush_at(1);
+    cutter.skip(bom);
+    state.flush_at(1);
     true
 }
 
-fn read_lines(lines: &mut LookAhead, reading: &mut Reading) -> io::Result<()> {
-    let mut parser = Parser::default();
-    let mut bytes = Vec::new();
-    let mut blank = Vec::new();
-    while let Some(line) = lines.next(&mut bytes)? {
-        if line.too_long {
-            reading.line_too_long(line.number);
-            continue;
+/// Three things at once: lines are read, those read before are checked one by one (stage one, on all threads), and
+/// those checked before are taken in their order (stage two).
+fn read_lines(file: &str, cutter: &mut Cutter, options: &ReadOptions, state: &mut File) -> io::Result<()> {
+    let mut feed = Feed::default();
+    let mut batch = read_batch(cutter, &mut feed)?;
+    while !batch.is_empty() {
+        let mut next = Ok(Vec::new());
+        let mut flow = ControlFlow::Continue(());
+        let mut here = |state: &mut File, feed: &mut Feed| {
+            flow = state.consume(feed);
+            if flow.is_continue() {
+                next = read_batch(cutter, feed);
+            }
+        };
+        if is_small(&batch) {
+            check_batch(&mut batch, file, options);
+            here(state, &mut feed);
+        } else {
+            rayon::in_place_scope(|scope| {
+                scope.spawn(|_| check_batch(&mut batch, file, options));
+                here(state, &mut feed);
+            });
         }
-        if bytes.trim_ascii().is_empty() {
-            blank.push(line.number);
-            continue;
-        }
-        for number in blank.drain(..) {
-            reading.blank_line(number);
-        }
-        reading.begin(line.number);
-        let text = decode(&bytes, line, 0, reading);
-        let array = reading.summary.examples == 0 && text.trim_start().starts_with('[');
-        if !array && reading.check_text(&text, &mut parser, true).is_continue() {
-            continue;
-        }
-        match gather::gather(&text, array, lines, &mut parser)? {
-            // One array of several, each on its line: the array is not the file.
-            Gathered::Array { rest, whole: true } if rest.is_empty() && lines.has_more()? => {
-                let _ = reading.check_text(&text, &mut parser, false);
-            }
-            Gathered::Alone => {
-                let _ = reading.check_text(&text, &mut parser, false);
-            }
-            Gathered::Record { rest } => {
-                let text = join(text, &rest, reading);
-                reading.check_spanning(&text, 1 + rest.len(), &mut parser);
-            }
-            Gathered::Array { rest, whole } => {
-                let text = join(text, &rest, reading);
-                reading.check_array(&text, whole, &mut parser);
-            }
-            Gathered::LongArray => {
-                reading.long_array();
-                return Ok(());
-            }
+        feed.extend(batch);
+        batch = next?;
+        if flow.is_break() {
+            return Ok(());
         }
     }
-    if !blank.is_empty() && reading.summary.examples > 0 {
-        reading.trailing_blank_lines(&blank);
-    }
+    feed.ended = true;
+    let _ = state.consume(&mut feed);
     Ok(())
 }
 
-/// The line as text; bytes that are not UTF-8 are a finding, and each becomes a `?` so that places stay true.
-///
-/// `start`: byte offset of the line in the record's text.
-fn decode<'b>(bytes: &'b [u8], line: Line, start: usize, reading: &mut Reading) -> Cow<'b, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(bytes::file_not_utf8(bytes, line.offset, start, &mut reading.out)),
-    }
+/// Not worth another thread.
+fn is_small(batch: &[Chunk]) -> bool {
+    const SMALL: usize = 64 << 10;
+    rayon::current_num_threads() == 1 || batch.iter().map(|chunk| chunk.lines.size()).sum::<usize>() < SMALL
 }
 
-/// The text of a record that goes on in the lines of `rest`.
-fn join(first: Cow<str>, rest: &[(Line, Vec<u8>)], reading: &mut Reading) -> String {
-    let mut text = first.into_owned();
-    for (line, bytes) in rest {
-        text.push('\n');
-        let next = decode(bytes, *line, text.len(), reading);
-        text.push_str(&next);
+/// The next chunks, a few for each thread; none at the end of the file.
+fn read_batch(cutter: &mut Cutter, feed: &mut Feed) -> io::Result<Vec<Chunk>> {
+    const BATCH_BYTES: usize = 2 << 20;
+    let mut batch = Vec::new();
+    let mut size = 0;
+    while size < BATCH_BYTES * rayon::current_num_threads().div_ceil(2) {
+        let mut chunk = feed.spare.pop().unwrap_or_default();
+        if !cutter.next(&mut chunk.lines)? {
+            break;
+        }
+        size += chunk.lines.size();
+        batch.push(chunk);
     }
-    text
+    Ok(batch)
 }
 
-/// Lines that can be given back.
-pub(crate) struct LookAhead<'s> {
-    pub(crate) lines: Lines<'s>,
-    waiting: std::collections::VecDeque<(Line, Vec<u8>)>,
-}
-
-impl<'s> LookAhead<'s> {
-    fn new(lines: Lines<'s>) -> LookAhead<'s> {
-        LookAhead { lines, waiting: Default::default() }
+fn check_batch(batch: &mut [Chunk], file: &str, options: &ReadOptions) {
+    if is_small(batch) {
+        let mut checker = Checker::new(file, options);
+        return batch.iter_mut().for_each(|chunk| checker.check_chunk(chunk));
     }
-
-    fn next(&mut self, bytes: &mut Vec<u8>) -> io::Result<Option<Line>> {
-        match self.waiting.pop_front() {
-            Some((line, waiting)) => {
-                *bytes = waiting;
-                Ok(Some(line))
-            }
-            None => self.lines.next(bytes),
-        }
-    }
-
-    /// Whether a line that is not blank is still to come.
-    fn has_more(&mut self) -> io::Result<bool> {
-        let (mut seen, mut bytes) = (Vec::new(), Vec::new());
-        let mut found = false;
-        while !found && let Some(line) = self.next(&mut bytes)? {
-            found = !bytes.trim_ascii().is_empty();
-            seen.push((line, std::mem::take(&mut bytes)));
-        }
-        self.give_back(seen);
-        Ok(found)
-    }
-
-    /// The lines come again, before those that were given back earlier.
-    fn give_back(&mut self, lines: Vec<(Line, Vec<u8>)>) {
-        for line in lines.into_iter().rev() {
-            self.waiting.push_front(line);
-        }
-    }
+    let checker = || Checker::new(file, options);
+    batch.par_iter_mut().with_max_len(1).for_each_init(checker, |checker, chunk| checker.check_chunk(chunk));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::{
+        MAX_LINE_BYTES,
+        diagnostic::Severity,
         rules,
         testing::{Random, mutate, read_all},
     };

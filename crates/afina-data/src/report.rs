@@ -1,98 +1,148 @@
-//! Diagnostics as text for people.
+//! Diagnostics for people and for programs, written as they come: a file may have millions of them.
 
-use std::{collections::BTreeMap, fmt::Write};
+mod github;
+mod json;
+mod pages;
+mod sarif;
+mod text;
+mod window;
 
-use crate::{
-    diagnostic::{Diagnostic, Severity},
-    read::Summary,
+use std::{
+    io::{self, Write},
+    str::FromStr,
 };
 
-/// Diagnostics as text, one by one: of each rule the first few in full, the rest as one line at the end.
-///
-/// A file with one fault on every line stays readable, and nothing is left unsaid: the total is.
-pub struct TextReport {
-    limit: usize,
-    counts: BTreeMap<(Severity, &'static str), usize>,
+use serde_json::{Map, Value};
+
+use crate::{
+    diagnostic::Diagnostic,
+    read::{Summary, UnknownName},
+};
+pub use pages::{explain_text, rules_markdown};
+pub use text::{TextReport, render_text, verdict};
+pub use window::Window;
+
+/// How diagnostics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReportFormat {
+    /// A line for each, with the place in the data and a hint.
+    Text,
+    /// One object: `diagnostics`, then `summary`.
+    Json,
+    /// SARIF 2.1.0, as code hosts and editors read it.
+    Sarif,
+    /// Workflow commands of GitHub Actions.
+    GitHub,
 }
 
-impl TextReport {
-    /// Of each rule, `limit` diagnostics are shown.
-    pub fn new(limit: usize) -> TextReport {
-        TextReport { limit, counts: BTreeMap::new() }
-    }
+impl FromStr for ReportFormat {
+    type Err = UnknownName;
 
-    /// The diagnostic in full, or nothing where its rule has been shown often enough.
-    pub fn show(&mut self, diagnostic: &Diagnostic) -> Option<String> {
-        let count = self.counts.entry((diagnostic.severity, diagnostic.rule)).or_default();
-        *count += 1;
-        (*count <= self.limit).then(|| format!("{diagnostic}\n"))
-    }
-
-    /// What was not shown, a line a rule; then the verdict.
-    pub fn finish(&self, summary: &Summary) -> String {
-        let mut text = String::new();
-        for ((severity, rule), &count) in &self.counts {
-            if count > self.limit {
-                let (hidden, severity) = (count - self.limit, severity.as_str());
-                let _ = writeln!(text, "… {severity}[{rule}]: {hidden} more, {count} in all");
-            }
+    fn from_str(name: &str) -> Result<ReportFormat, UnknownName> {
+        match name {
+            "text" => Ok(ReportFormat::Text),
+            "json" => Ok(ReportFormat::Json),
+            "sarif" => Ok(ReportFormat::Sarif),
+            "github" => Ok(ReportFormat::GitHub),
+            _ => Err(UnknownName { found: name.to_owned(), expected: "`text`, `json`, `sarif`, `github`" }),
         }
-        text + &verdict(summary) + "\n"
     }
 }
 
-/// All diagnostics as text, `limit` of each rule in full, and the verdict.
-pub fn render_text(diagnostics: &[Diagnostic], summary: &Summary, limit: usize) -> String {
-    let mut report = TextReport::new(limit);
-    let shown: String = diagnostics.iter().filter_map(|diagnostic| report.show(diagnostic)).collect();
-    shown + &report.finish(summary)
+/// A report that is being written. No diagnostic is kept.
+pub struct Report<'w> {
+    out: &'w mut dyn Write,
+    kind: Kind,
 }
 
-/// `512 examples: 511 valid, 1 invalid; 1 error, 3 warnings`
-pub fn verdict(summary: &Summary) -> String {
-    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
-    let mut text = format!(
-        "{}: {} valid, {} invalid",
-        counted(summary.examples, "example"),
-        summary.valid,
-        summary.examples - summary.valid
-    );
-    let counts = [(summary.errors, "error"), (summary.warnings, "warning")];
-    let counts: Vec<_> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|&(count, noun)| counted(count, noun)).collect();
-    if !counts.is_empty() {
-        let _ = write!(text, "; {}", counts.join(", "));
+enum Kind {
+    Text(TextReport),
+    Json(json::Json),
+    Sarif(sarif::Sarif),
+    GitHub(github::GitHub),
+}
+
+impl<'w> Report<'w> {
+    /// `limit`: of each rule so many diagnostics are written as text or for GitHub, and the rest are counted; JSON and
+    /// SARIF have them all.
+    pub fn new(format: ReportFormat, limit: usize, out: &'w mut dyn Write) -> Report<'w> {
+        let kind = match format {
+            ReportFormat::Text => Kind::Text(TextReport::new(limit)),
+            ReportFormat::Json => Kind::Json(json::Json::default()),
+            ReportFormat::Sarif => Kind::Sarif(sarif::Sarif::default()),
+            ReportFormat::GitHub => Kind::GitHub(github::GitHub::new(limit)),
+        };
+        Report { out, kind }
     }
-    text
+
+    /// Writes a diagnostic.
+    pub fn show(&mut self, diagnostic: &Diagnostic) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Text(text) => match text.show(diagnostic) {
+                Some(shown) => self.out.write_all(shown.as_bytes()),
+                None => Ok(()),
+            },
+            Kind::Json(json) => json.show(diagnostic, self.out),
+            Kind::Sarif(sarif) => sarif.show(diagnostic, self.out),
+            Kind::GitHub(github) => github.show(diagnostic, self.out),
+        }
+    }
+
+    /// Writes what comes after the last diagnostic.
+    pub fn finish(self, summary: &Summary) -> io::Result<()> {
+        self.finish_with(summary, Map::new())
+    }
+
+    /// [`Report::finish`], with more keys for the summary of the JSON, as statistics; the other formats have no place
+    /// for them.
+    pub fn finish_with(self, summary: &Summary, more: Map<String, Value>) -> io::Result<()> {
+        match self.kind {
+            Kind::Text(text) => self.out.write_all(text.finish(summary).as_bytes())?,
+            Kind::Json(json) => json.finish(summary, more, self.out)?,
+            Kind::Sarif(sarif) => sarif.finish(self.out)?,
+            Kind::GitHub(github) => github.finish(summary, self.out)?,
+        }
+        self.out.flush()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect;
+pub(crate) mod tests {
+    use super::*;
+    use crate::{Severity, testing::read_all};
 
-    use crate::{Method, Profile, ReadOptions, render_text, testing::read_all};
+    /// What the report writes about a file of a few faults.
+    pub(crate) fn report(format: ReportFormat, limit: usize) -> String {
+        let file = "{\"messages\":[{\"role\":\"bot\",\"content\":\"a\"}]}\n{\"messages\":[{\"role\":\"bot\",\"content\":\"b\"}]}\n";
+        let options = crate::ReadOptions::new(crate::Method::Sft, crate::Profile::Together);
+        let (diagnostics, _, summary) = read_all(file.as_bytes(), &options);
+        written(format, limit, &diagnostics, &summary)
+    }
+
+    pub(crate) fn written(format: ReportFormat, limit: usize, diagnostics: &[Diagnostic], summary: &Summary) -> String {
+        let mut out = Vec::new();
+        let mut report = Report::new(format, limit, &mut out);
+        diagnostics.iter().for_each(|diagnostic| report.show(diagnostic).unwrap());
+        report.finish(summary).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    /// A diagnostic whose texts need every kind of escape.
+    pub(crate) fn odd() -> Diagnostic {
+        let (diagnostics, ..) = read_all(b"{}", &crate::ReadOptions::new(crate::Method::Sft, crate::Profile::Local));
+        let mut odd = diagnostics[0].clone();
+        (odd.rule, odd.severity) = ("missing-role", Severity::Info);
+        (odd.line, odd.column) = (3, 9);
+        odd.file = "dir a/é,1:%.jsonl".into();
+        odd.pointer = "/a~1b".into();
+        odd.message = "50% of \"x\", y: z".into();
+        odd.hint = "first\r\nsecond".into();
+        odd
+    }
 
     #[test]
-    fn a_fault_on_every_line_is_shown_a_few_times_and_counted() {
-        let file: String =
-            (0..5).map(|index| format!(r#"{{"messages":[{{"role":"bot","content":"{index}"}}]}}"#) + "\n").collect();
-        let (diagnostics, _, summary) = read_all(file.as_bytes(), &ReadOptions::new(Method::Sft, Profile::Together));
-        expect![[r#"
-            x.jsonl:1:13: warning[missing-user-message] /messages: expected a user message, found none
-              hint: add what the assistant answers to
-            x.jsonl:1:22: error[unknown-role] /messages/0/role: expected role `system`, `user`, `assistant` or `tool`, found `bot`
-              hint: write `assistant`
-            x.jsonl:2:13: warning[missing-user-message] /messages: expected a user message, found none
-              hint: add what the assistant answers to
-            x.jsonl:2:22: error[unknown-role] /messages/0/role: expected role `system`, `user`, `assistant` or `tool`, found `bot`
-              hint: write `assistant`
-            x.jsonl:1:1: info[few-examples]: expected 50 examples to start with, found 5
-              hint: add examples if the answers do not get better
-            x.jsonl:1:1: info[missing-system-message]: 5 of 5 examples have no system message, the first is here
-              hint: train with the system prompt that you will use
-            … error[unknown-role]: 3 more, 5 in all
-            … warning[missing-user-message]: 3 more, 5 in all
-            5 examples: 0 valid, 5 invalid; 5 errors, 5 warnings
-        "#]].assert_eq(&render_text(&diagnostics, &summary, 2));
+    fn formats_are_known_by_name() {
+        assert_eq!("sarif".parse(), Ok(ReportFormat::Sarif));
+        assert!("SARIF".parse::<ReportFormat>().is_err());
     }
 }

@@ -7,28 +7,36 @@ mod conversation;
 pub(crate) mod dataset;
 pub(crate) mod detect;
 pub(crate) mod format;
-mod images;
+pub(crate) mod images;
+mod job;
 pub(crate) mod lines;
 mod list;
 mod messages;
-mod preference;
+pub(crate) mod preference;
 mod prose;
+mod reinforcement;
 pub(crate) mod syntax;
+mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
+
+pub use job::check_job;
 
 use std::sync::LazyLock;
 
 use serde::Serialize;
 
 use crate::{
-    Severity::{self, Error, Info, Warning},
+    Safety, Severity,
+    facts::Facts,
     findings::Findings,
     json::Value,
     read::Method,
     scan::{Wanted, scan_record},
     view::{Purpose, Turns},
 };
+use table::TABLES;
+use tools::Tools;
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -42,7 +50,10 @@ pub enum Group {
     Tools,
     Images,
     Preference,
+    Reinforcement,
     Dataset,
+    /// A fine-tuning job request, not a data file.
+    Job,
 }
 
 /// One rule.
@@ -52,225 +63,13 @@ pub struct Rule {
     pub group: Group,
     /// Where the profile or the place does not change it.
     pub severity: Severity,
+    /// Whether [`crate::fix`] can mend it, and what that takes; some findings of a rule may be left all the same.
+    pub fix: Option<Safety>,
     /// One sentence.
     pub summary: String,
     /// Markdown; its first paragraph is the summary.
     pub docs: String,
 }
-
-type Table = (Group, &'static str, &'static [(&'static str, Severity)]);
-
-const TABLES: [Table; 15] = [
-    (
-        Group::Bytes,
-        include_str!("rules/bytes.rs"),
-        &[
-            ("file-empty", Error),
-            ("file-extension", Error),
-            ("file-too-large", Error),
-            ("wrong-file-type", Error),
-            ("file-utf16", Error),
-            ("file-not-utf8", Error),
-            ("file-bom", Warning),
-            ("bom-mid-file", Error),
-            ("bare-cr-line-endings", Error),
-            ("blank-line", Warning),
-            ("trailing-blank-lines", Warning),
-            ("line-too-long", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/syntax.rs"),
-        &[
-            ("trailing-comma", Error),
-            ("python-dict-repr", Error),
-            ("json-comments", Error),
-            ("unescaped-control-char", Error),
-            ("unescaped-quote", Error),
-            ("invalid-escape", Error),
-            ("truncated-line", Error),
-            ("invalid-json", Error),
-            ("nan-infinity", Error),
-            ("duplicate-key", Warning),
-            ("lone-surrogate", Error),
-            ("deep-nesting", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/lines.rs"),
-        &[
-            ("json-array-file", Error),
-            ("pretty-printed-json", Error),
-            ("multiple-objects-on-line", Error),
-            ("comma-between-lines", Error),
-            ("record-not-object", Error),
-        ],
-    ),
-    (
-        Group::Bytes,
-        include_str!("rules/text.rs"),
-        &[
-            ("nul-char", Warning),
-            ("replacement-char", Warning),
-            ("mojibake", Warning),
-            ("suspicious-control-chars", Warning),
-        ],
-    ),
-    (
-        Group::Format,
-        include_str!("rules/format.rs"),
-        &[
-            ("missing-messages", Error),
-            ("prompt-completion-format", Error),
-            ("sharegpt-format", Error),
-            ("alpaca-format", Error),
-            ("text-only-format", Error),
-            ("trl-preference-format", Error),
-            ("batch-request-format", Error),
-            ("responses-format", Error),
-            ("gemini-format", Error),
-            ("anthropic-format", Error),
-            ("mixed-formats", Error),
-            ("method-file-mismatch", Error),
-            ("unknown-top-level-key", Error),
-        ],
-    ),
-    (
-        Group::Format,
-        include_str!("rules/list.rs"),
-        &[
-            ("messages-not-array", Error),
-            ("messages-is-string", Error),
-            ("messages-empty", Error),
-            ("message-not-object", Error),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/messages.rs"),
-        &[
-            ("missing-role", Error),
-            ("role-not-string", Error),
-            ("unknown-role", Error),
-            ("developer-role", Warning),
-            ("function-role-deprecated", Warning),
-            ("unknown-message-key", Error),
-            ("name-invalid", Warning),
-            ("weight-invalid", Error),
-            ("weight-on-non-assistant", Error),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/content.rs"),
-        &[
-            ("missing-content", Error),
-            ("null-content", Error),
-            ("content-not-string", Error),
-            ("content-object", Error),
-            ("content-array-empty", Error),
-            ("empty-content", Error),
-            ("whitespace-content", Warning),
-            ("part-not-object", Error),
-            ("part-type-missing", Error),
-            ("part-type-unknown", Error),
-            ("part-type-unsupported", Error),
-            ("text-part-invalid", Error),
-            ("tool-content-array", Error),
-            ("refusal-part-mixed", Warning),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/prose.rs"),
-        &[
-            ("special-token-in-content", Error),
-            ("null-string-content", Warning),
-            ("double-escaped-newlines", Warning),
-            ("unrendered-template", Warning),
-            ("role-prefix-in-content", Warning),
-            ("assistant-edge-whitespace", Warning),
-        ],
-    ),
-    (
-        Group::Messages,
-        include_str!("rules/conversation.rs"),
-        &[
-            ("missing-assistant-message", Error),
-            ("missing-user-message", Warning),
-            ("last-message-not-assistant", Error),
-            ("first-message-assistant", Warning),
-            ("consecutive-assistant-messages", Warning),
-            ("multiple-system-messages", Warning),
-            ("system-not-first", Warning),
-            ("all-weights-zero", Error),
-            ("last-assistant-weight-zero", Warning),
-        ],
-    ),
-    (
-        Group::Tools,
-        include_str!("rules/tools.rs"),
-        &[
-            ("tools-not-array", Error),
-            ("tool-type-invalid", Error),
-            ("tool-flat-format", Error),
-            ("tool-name-missing", Error),
-            ("function-name-invalid", Error),
-            ("tool-parameters-invalid", Error),
-            ("functions-deprecated", Warning),
-            ("parallel-tool-calls-type", Error),
-            ("tool-calls-not-array", Error),
-            ("tool-calls-empty", Error),
-            ("tool-calls-on-non-assistant", Error),
-            ("tool-call-missing-id", Error),
-            ("tool-call-type-invalid", Error),
-            ("tool-call-function-missing", Error),
-            ("tool-arguments-not-string", Error),
-            ("tool-message-missing-id", Error),
-            ("function-message-missing-name", Error),
-            ("function-call-invalid", Error),
-            ("value-type-invalid", Error),
-        ],
-    ),
-    (
-        Group::Images,
-        include_str!("rules/images.rs"),
-        &[
-            ("image-url-missing", Error),
-            ("image-url-string", Error),
-            ("image-url-empty", Error),
-            ("image-detail-invalid", Error),
-            ("image-in-assistant", Error),
-            ("image-in-system", Error),
-            ("image-in-tool", Error),
-        ],
-    ),
-    (
-        Group::Preference,
-        include_str!("rules/preference.rs"),
-        &[
-            ("dpo-missing-input", Error),
-            ("dpo-input-invalid", Error),
-            ("dpo-missing-output", Error),
-            ("dpo-completion-key-names", Warning),
-            ("dpo-output-not-array", Error),
-            ("dpo-output-empty", Error),
-        ],
-    ),
-    (
-        Group::Dataset,
-        include_str!("rules/dataset.rs"),
-        &[
-            ("too-few-examples", Error),
-            ("few-examples", Info),
-            ("missing-system-message", Info),
-            ("duplicate-example", Warning),
-        ],
-    ),
-    (Group::Dataset, include_str!("scan/record.rs"), &[("secret-detected", Warning), ("pii-detected", Warning)]),
-];
 
 /// Every rule there is, in the order of the groups.
 pub fn rules() -> &'static [Rule] {
@@ -279,7 +78,7 @@ pub fn rules() -> &'static [Rule] {
             ids.iter().map(move |&(id, severity)| {
                 let docs = docs(source, id);
                 let summary = docs.split("\n\n").next().unwrap_or_default().replace('\n', " ");
-                Rule { id, group, severity, summary, docs }
+                Rule { id, group, severity, fix: crate::fix::safety(id), summary, docs }
             })
         });
         rules.collect()
@@ -304,48 +103,70 @@ fn docs(source: &str, id: &str) -> String {
 
 /// The rules of a record and of everything in it, from its format on. Returns its messages, where there are some to
 /// train on.
-pub(crate) fn check_record<'t>(
-    record: Value<'t>,
-    format: Option<detect::Format>,
-    out: &mut Findings,
-) -> Option<Turns<'t>> {
-    scan_record(record, Wanted::ALL, out);
+pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    let wanted = Wanted { secrets: out.options.wants("secret-detected"), pii: out.options.wants("pii-detected") };
+    scan_record(record, wanted, out);
+    let format = detect::detect(record);
+    facts.format = format;
     if !format::check_format(record, format, out) {
         return None;
     }
     if out.options.method == Method::Dpo {
-        check_preference(record, out);
+        check_preference(record, facts, out);
+        images::check_example(&facts.images, out);
         return None;
     }
-    let turns = check_messages(record.get("messages")?, crate::view::purpose(out.options.method), out);
-    tools::check_declarations(record, out);
-    turns
+    let tools = tools::check_declarations(record, out);
+    facts.declared = tools.declared();
+    let purpose = crate::view::purpose(out.options.method);
+    let turns = check_messages(record.get("messages")?, purpose, &tools, facts, out);
+    images::check_example(&facts.images, out);
+    let turns = turns?;
+    if out.options.method == Method::Rft {
+        reinforcement::check_record(record, &turns, out);
+        facts.references = dataset::references(record);
+    }
+    facts.has_system = Some(turns.has_system());
+    Some(turns)
 }
 
-fn check_preference(record: Value, out: &mut Findings) {
-    if let Some(messages) = preference::check_input(record, out) {
-        check_messages(messages, Purpose::Prompt, out);
+fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
+    let mut tools = record.get("input").map(|input| tools::check_declarations(input, out)).unwrap_or_default();
+    facts.declared = tools.declared();
+    let prompt = preference::check_input(record, out)
+        .and_then(|messages| check_messages(messages, Purpose::Prompt, &tools, facts, out));
+    if let Some(prompt) = &prompt {
+        preference::check_prompt(prompt, out);
     }
-    if let Some(input) = record.get("input") {
-        tools::check_declarations(input, out);
-    }
-    for (name, old_name) in
-        [("preferred_output", "preferred_completion"), ("non_preferred_output", "non_preferred_completion")]
-    {
-        if let Some(output) = preference::check_output(record, name, old_name, out) {
-            check_messages(output, Purpose::Answer, out);
-        }
+    let mut check_answer = |name, old_name| {
+        let output = preference::check_output(record, name, old_name, out)?;
+        tools.rejected = name == "non_preferred_output";
+        let answer = check_messages(output, Purpose::Answer, &tools, facts, out)?;
+        preference::check_answer(&answer, name, out);
+        Some(answer)
+    };
+    let preferred = check_answer("preferred_output", "preferred_completion");
+    let other = check_answer("non_preferred_output", "non_preferred_completion");
+    if let (Some(prompt), Some(preferred), Some(other)) = (&prompt, &preferred, &other) {
+        facts.pair = preference::check_pair(prompt, preferred, other, out);
     }
 }
 
-fn check_messages<'t>(list: Value<'t>, purpose: Purpose, out: &mut Findings) -> Option<Turns<'t>> {
+fn check_messages<'t>(
+    list: Value<'t>,
+    purpose: Purpose,
+    tools: &Tools,
+    facts: &mut Facts,
+    out: &mut Findings,
+) -> Option<Turns<'t>> {
     let turns = list::check_list(list, purpose, out)?;
     for message in &turns.messages {
         messages::check_message(message, &turns, out);
         content::check_content(message, out);
+        images::check_images(message, &mut facts.images, out);
         prose::check_prose(message, out);
     }
-    tools::check_calls(&turns, out);
+    tools::check_calls(&turns, tools, out);
     conversation::check_conversation(&turns, out);
     Some(turns)
 }
@@ -378,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_table_names_the_rules_that_exist_and_no_others() {
-        for (_, source, ids) in TABLES {
+        for &(_, source, ids) in TABLES {
             let found: std::collections::BTreeSet<_> = ids_in(source).into_iter().collect();
             let named: std::collections::BTreeSet<_> = ids.iter().map(|(id, _)| *id).collect();
             assert_eq!(found, named);

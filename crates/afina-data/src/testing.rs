@@ -15,15 +15,15 @@ pub(crate) fn read_all(data: &[u8], options: &ReadOptions) -> (Vec<Diagnostic>, 
     (diagnostics, examples, summary)
 }
 
-/// Compares the diagnostics of a file with what is expected, a line each: no hints, and no word on how many examples
-/// there are.
+/// Compares the diagnostics of a file with what is expected, a line each: no hints, and nothing that is said once a file
+/// (how many examples, which images are skipped).
 #[track_caller]
 pub(crate) fn check_with(options: &ReadOptions, data: impl AsRef<[u8]>, expect: Expect) {
-    let about_size = ["too-few-examples", "few-examples", "missing-system-message"];
+    let about_file = ["too-few-examples", "few-examples", "missing-system-message", "image-policy"];
     let (diagnostics, ..) = read_all(data.as_ref(), options);
     let shown: String = diagnostics
         .iter()
-        .filter(|diagnostic| !about_size.contains(&diagnostic.rule))
+        .filter(|diagnostic| !about_file.contains(&diagnostic.rule))
         .map(|diagnostic| {
             let text = Diagnostic { hint: String::new(), ..diagnostic.clone() }.to_string();
             text.trim_start_matches("x.jsonl:").to_owned() + "\n"
@@ -107,4 +107,14 @@ pub(crate) fn mutate(text: &[u8], random: &mut Random) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// A file with a record for each of the given URLs (JSON text, without its quotes): an image, a question, an answer.
+pub(crate) fn image_records(urls: &[&str]) -> String {
+    let record = |(index, url): (usize, &&str)| {
+        let image = format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#);
+        let ask = format!(r#"{{"role":"user","content":[{image},{{"type":"text","text":"What is it? {index}"}}]}}"#);
+        format!(r#"{{"messages":[{ask},{{"role":"assistant","content":"A square."}}]}}"#) + "\n"
+    };
+    urls.iter().enumerate().map(record).collect()
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
     pub question: String,
+    /// The answer as a model would write it, tool calls in the syntax of the template.
     pub expected: String,
     pub found: String,
     /// Generated, the end-of-turn token not counted.
@@ -18,7 +19,8 @@ pub struct Answer {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExactMatch {
-    /// Share of answers equal to the expected ones but for white space around them.
+    /// Share of answers that mean the expected ones ([`afina_chat::Reply::means`]): the same text but for white space around it,
+    /// and the same tool calls.
     pub exact_match: f64,
     pub tokens_per_answer: f64,
     pub answers: Vec<Answer>,
@@ -42,6 +44,7 @@ pub fn exact_match(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ExactMatch, ExactMatchError> {
     let mut answers = Vec::new();
+    let mut equal = 0;
     for (index, conversation) in conversations.iter().enumerate() {
         let Some(last) = conversation.messages.iter().rposition(|message| message.role == Role::Assistant) else {
             continue;
@@ -54,16 +57,20 @@ pub fn exact_match(
         };
         let prompt = format.prompt_tokens(&asked)?;
         let generated = generate(model, &prompt, &mut KvCache::new(), &options, &mut |_| ControlFlow::Continue(()))?;
+        let expected = format.answer_text(&format.answer_tokens(conversation, last)?);
+        let found = format.answer_text(&generated.tokens);
+        let read = [&expected, &found].map(|text| format.parse_answer(text));
+        let same_text = expected.trim() == found.trim();
+        equal += usize::from(same_text || matches!(read, [Ok(expected), Ok(found)] if expected.means(&found)));
         answers.push(Answer {
             question: asked.messages.last().map_or(String::new(), |message| message.text().into_owned()),
-            expected: conversation.messages[last].text().into_owned(),
-            found: format.tokenizer.decode(&generated.tokens, true),
+            expected: expected.trim().to_owned(),
+            found,
             tokens: generated.tokens.len(),
         });
         progress(index + 1, conversations.len());
     }
     let count = answers.len().max(1) as f64;
-    let equal = answers.iter().filter(|answer| answer.expected.trim() == answer.found.trim()).count();
     let tokens: usize = answers.iter().map(|answer| answer.tokens).sum();
     Ok(ExactMatch { exact_match: equal as f64 / count, tokens_per_answer: tokens as f64 / count, answers })
 }

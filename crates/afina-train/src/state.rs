@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use afina_checkpoint::{
-    AdapterConfig, AtomicDir, RawTensor, SafetensorsFile, read_adapter, write_adapter, write_file, write_tensors,
+    AdapterConfig, AtomicDir, CHAT_TEMPLATE, RawTensor, SafetensorsFile, read_adapter, write_adapter, write_file,
+    write_tensors,
 };
 use afina_model::{Llama, LoraConfig, LoraSet};
 use burn::tensor::{Tensor, TensorData};
@@ -33,10 +34,12 @@ pub enum StateError {
     Length { path: PathBuf, name: &'static str, expected: usize, found: usize },
 }
 
-/// Writes `dir` whole or not at all: PEFT's two files, `optimizer.safetensors` and `state.json`.
+/// Writes `dir` whole or not at all: PEFT's two files, the chat template where it is not the base's,
+/// `optimizer.safetensors` and `state.json`.
 pub fn save_checkpoint(
     dir: &Path,
     config: &AdapterConfig,
+    template: Option<&str>,
     lora: &LoraSet,
     optimizer: &AdamWState,
     state: &TrainState,
@@ -44,6 +47,9 @@ pub fn save_checkpoint(
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StateError::Write { path: dir.to_owned(), source };
     let new = AtomicDir::create(dir).map_err(|error| failed(error.into()))?;
     write_adapter(new.path(), config, &lora.to_tensors()).map_err(|error| failed(error.into()))?;
+    if let Some(template) = template {
+        write_file(&new.path().join(CHAT_TEMPLATE), template.as_bytes()).map_err(|error| failed(error.into()))?;
+    }
     let moment = |name: &str, values: &Tensor<1>| {
         let values: Vec<f32> = values.try_to_vec_as().expect("moments are f32 on a device that answers");
         RawTensor::from_f32(name.to_owned(), vec![values.len()], &values)

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use afina_chat::TemplateChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Debug, Parser)]
@@ -159,9 +160,10 @@ pub struct Render {
     /// The line to show, from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub line: usize,
-    /// The model folder whose template and tokenizer are used
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub template: TemplateArg,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +191,14 @@ pub struct ModelArgs {
     pub adapter: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct TemplateArg {
+    /// Chat template of a model without an adapter: model, chatml-tools, llama3-tools or a .jinja file; an adapter brings
+    /// the one it was trained with
+    #[arg(long, value_name = "TEMPLATE", default_value = "model", conflicts_with = "adapter")]
+    pub chat_template: TemplateChoice,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct SamplingArgs {
     /// Most tokens in an answer
@@ -212,6 +222,8 @@ pub struct SamplingArgs {
 pub struct Eval {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub template: TemplateArg,
     /// Chat JSONL whose assistant turns are the expected answers
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -227,6 +239,8 @@ pub struct Eval {
 pub struct Generate {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub template: TemplateArg,
     /// What the user says
     #[arg(long)]
     pub prompt: String,
@@ -244,6 +258,8 @@ pub struct Generate {
 pub struct Chat {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub template: TemplateArg,
     /// A system message before the conversation
     #[arg(long)]
     pub system: Option<String>,
@@ -311,6 +327,10 @@ pub struct Serve {
     /// An adapter and the name requests choose it by; may be given again
     #[arg(long, value_name = "NAME=DIR")]
     pub adapter: Vec<String>,
+    /// Chat template of the model: model, chatml-tools, llama3-tools or a .jinja file; an adapter brings the one it was
+    /// trained with
+    #[arg(long, value_name = "TEMPLATE", default_value = "model")]
+    pub chat_template: TemplateChoice,
     #[arg(long, default_value = "127.0.0.1")]
     pub host: String,
     /// 0 takes any free port

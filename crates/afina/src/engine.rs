@@ -1,23 +1,25 @@
 //! The model in burn as the server's engine: one base, any number of adapters on it, chosen by name.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use afina_chat::{ChatFormat, Conversation, TextStream};
+use afina_chat::{ChatFormat, Conversation, TemplateChoice, TextStream};
 use afina_checkpoint::{ModelDir, read_adapter, sha256_file};
 use afina_model::{
     GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, Stop, apply_adapter, generate, load_llama,
     score_continuations,
 };
+use afina_recipes::chat_format;
 use afina_serve::{
     ContinuationScore, Engine, EngineError, FinishReason, GenerateRequest, Generated, ModelCard, ScoreRequest, Scored,
 };
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 
-/// A base model with its chat format, and the models that requests may name.
+/// A base model, and the models that requests may name, each with its chat format.
 pub struct LlamaEngine {
-    format: ChatFormat,
+    dir: PathBuf,
+    /// What the base stops at.
     stop_tokens: Vec<u32>,
     models: Vec<Served>,
 }
@@ -25,16 +27,23 @@ pub struct LlamaEngine {
 struct Served {
     card: ModelCard,
     llama: Llama,
+    /// Each model has the template that it was trained with.
+    format: ChatFormat,
+    stop_tokens: Vec<u32>,
     /// What the last request left: a conversation that goes on is not read again.
     cache: KvCache,
 }
 
 impl LlamaEngine {
-    /// Loads the base under the name `id`.
-    pub fn load(dir: &Path, id: &str, device: &Device, progress: &mut dyn FnMut(usize, usize)) -> Result<LlamaEngine> {
+    /// Loads the base under the name `id`, to be used with `format`.
+    pub fn load(
+        dir: &Path,
+        id: &str,
+        format: ChatFormat,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<LlamaEngine> {
         let model_dir = ModelDir::open(dir).with_context(|| format!("failed to open the model `{}`", dir.display()))?;
-        let format =
-            ChatFormat::load(dir).with_context(|| format!("failed to load the chat format of `{}`", dir.display()))?;
         let llama =
             load_llama(&model_dir, device, progress).with_context(|| format!("failed to load `{}`", dir.display()))?;
         let card = ModelCard {
@@ -44,14 +53,20 @@ impl LlamaEngine {
             parent: None,
             sha256: model_dir.weights_sha256().ok(),
         };
-        Ok(LlamaEngine {
-            format,
-            stop_tokens: model_dir.eos_token_ids(),
-            models: vec![Served { card, llama, cache: KvCache::new() }],
-        })
+        let mut engine =
+            LlamaEngine { dir: dir.to_owned(), stop_tokens: model_dir.eos_token_ids(), models: Vec::new() };
+        engine.add(card, llama, format);
+        Ok(engine)
     }
 
-    /// Adds an adapter under a name of its own. Returns a warning when it was trained on another base.
+    fn add(&mut self, card: ModelCard, llama: Llama, format: ChatFormat) {
+        let mut stop_tokens = self.stop_tokens.clone();
+        stop_tokens.extend(format.end_of_turn().filter(|token| !self.stop_tokens.contains(token)));
+        self.models.push(Served { card, llama, format, stop_tokens, cache: KvCache::new() });
+    }
+
+    /// Adds an adapter under a name of its own, with the chat template it was trained with. Returns a warning when it was
+    /// trained on another base.
     pub fn add_adapter(&mut self, id: &str, dir: &Path) -> Result<Option<String>> {
         let (config, tensors) =
             read_adapter(dir).with_context(|| format!("failed to read the adapter `{}`", dir.display()))?;
@@ -61,6 +76,7 @@ impl LlamaEngine {
                 "give each adapter a name of its own, not the base's",
             ));
         }
+        let format = chat_format(&self.dir, Some(dir), &TemplateChoice::Model)?;
         let base = &self.models[0];
         let llama = apply_adapter(&base.llama, &config, &tensors)
             .with_context(|| format!("the adapter `{}` does not fit the model `{}`", dir.display(), base.card.id))?;
@@ -79,16 +95,25 @@ impl LlamaEngine {
             parent: Some(base.card.id.clone()),
             sha256: sha256_file(&dir.join("adapter_model.safetensors")).ok(),
         };
-        self.models.push(Served { card, llama, cache: KvCache::new() });
+        self.add(card, llama, format);
         Ok(warning)
     }
 
-    pub fn format(&self) -> &ChatFormat {
-        &self.format
+    fn served(&self, id: &str) -> Option<&Served> {
+        self.models.iter().find(|served| served.card.id == id)
+    }
+
+    pub fn format(&self, id: &str) -> Option<&ChatFormat> {
+        self.served(id).map(|served| &served.format)
     }
 
     pub fn llama(&self, id: &str) -> Option<&Llama> {
-        self.models.iter().find(|served| served.card.id == id).map(|served| &served.llama)
+        self.served(id).map(|served| &served.llama)
+    }
+
+    /// The tokens that end an answer.
+    pub fn stop_tokens(&self, id: &str) -> Option<&[u32]> {
+        self.served(id).map(|served| served.stop_tokens.as_slice())
     }
 
     /// Continues raw tokens of a model; the text is given out as it comes.
@@ -100,12 +125,11 @@ impl LlamaEngine {
         sampling: SamplingOptions,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(afina_model::Generated, String), EngineError> {
-        let (format, stop_tokens) = (&self.format, self.stop_tokens.clone());
-        let served = find(&mut self.models, id)?;
-        let options = GenerateOptions { max_tokens, sampling, stop_tokens };
+        let Served { llama, format, stop_tokens, cache, .. } = find(&mut self.models, id)?;
+        let options = GenerateOptions { max_tokens, sampling, stop_tokens: stop_tokens.clone() };
         let mut stream = TextStream::new();
         let mut text = String::new();
-        let generated = generate(&served.llama, prompt, &mut served.cache, &options, &mut |token| {
+        let generated = generate(llama, prompt, cache, &options, &mut |token| {
             let piece = stream.push(&format.tokenizer, token);
             text.push_str(&piece);
             on_text(&piece)
@@ -117,10 +141,6 @@ impl LlamaEngine {
             let _ = on_text(&rest); // the answer is over either way
         }
         Ok((generated, text))
-    }
-
-    fn prompt(&self, conversation: &Conversation) -> Result<Vec<u32>, EngineError> {
-        self.format.prompt_tokens(conversation).map_err(|error| EngineError::Template(chain(&error)))
     }
 }
 
@@ -134,8 +154,7 @@ impl Engine for LlamaEngine {
         request: &GenerateRequest,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated, EngineError> {
-        find(&mut self.models, &request.model)?;
-        let prompt = self.prompt(&request.conversation)?;
+        let prompt = prompt(&find(&mut self.models, &request.model)?.format, &request.conversation)?;
         let sampling = SamplingOptions {
             temperature: request.temperature,
             top_k: request.top_k,
@@ -154,20 +173,17 @@ impl Engine for LlamaEngine {
     }
 
     fn score(&mut self, request: &ScoreRequest) -> Result<Scored, EngineError> {
-        find(&mut self.models, &request.model)?;
-        let mut prompt = self.prompt(&request.conversation)?;
+        let Served { llama, format, cache, .. } = find(&mut self.models, &request.model)?;
+        let mut prompt = prompt(format, &request.conversation)?;
         let mut continuations = Vec::with_capacity(request.continuations.len());
         for reply in &request.continuations {
-            let (given, tokens) = self
-                .format
+            let (given, tokens) = format
                 .reply_tokens(&request.conversation, reply)
                 .map_err(|error| EngineError::Template(chain(&error)))?;
             prompt = given;
             continuations.push(tokens);
         }
-        let served = find(&mut self.models, &request.model)?;
-        let logprobs =
-            score_continuations(&served.llama, &prompt, &continuations, &mut served.cache).map_err(refused)?;
+        let logprobs = score_continuations(llama, &prompt, &continuations, cache).map_err(refused)?;
         let scores = logprobs
             .into_iter()
             .zip(continuations)
@@ -179,6 +195,10 @@ impl Engine for LlamaEngine {
             .collect();
         Ok(Scored { prompt_tokens: prompt.len(), scores })
     }
+}
+
+fn prompt(format: &ChatFormat, conversation: &Conversation) -> Result<Vec<u32>, EngineError> {
+    format.prompt_tokens(conversation).map_err(|error| EngineError::Template(chain(&error)))
 }
 
 fn find<'m>(models: &'m mut [Served], id: &str) -> Result<&'m mut Served, EngineError> {

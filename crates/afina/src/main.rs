@@ -10,6 +10,7 @@ mod output;
 
 use std::process::ExitCode;
 
+use afina_chat::FormatError;
 use output::Output;
 
 fn main() -> ExitCode {
@@ -51,6 +52,15 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
         }
         if let Some(usage) = cause.downcast_ref::<Usage>() {
             return (USAGE, usage.hint.clone());
+        }
+        if let Some(afina_checkpoint::AdapterError::Template { .. }) = cause.downcast_ref() {
+            let hint = "put the template it was trained with into the adapter's folder, as chat_template.jinja";
+            return (FAILED, Some(hint.to_owned()));
+        }
+        if let Some(FormatError::NoTemplate { .. } | FormatError::MissingToken { .. }) = cause.downcast_ref() {
+            let hint =
+                "choose a template that fits the tokenizer: data.chat_template in a recipe, --chat-template elsewhere";
+            return (USAGE, Some(hint.to_owned()));
         }
         if let Some(pull) = cause.downcast_ref::<afina_checkpoint::PullError>() {
             let code = if matches!(pull, afina_checkpoint::PullError::Unknown { .. }) { USAGE } else { FAILED };

@@ -154,9 +154,10 @@ impl Run<'_> {
             after: index + 1,
             kind,
             escaped: false,
+            rare: false,
         });
         self.at += 1;
-        let mut escaped = false;
+        let (mut escaped, mut rare) = (false, false);
         let mut noted = 0;
         loop {
             let Some(found) = memchr::memchr2(quote, b'\\', &self.bytes[self.at..]) else {
@@ -171,11 +172,12 @@ impl Run<'_> {
                 break;
             }
             escaped = true;
-            self.escape(index, quote, &mut noted);
+            rare |= self.escape(index, quote, &mut noted);
         }
         let node = &mut self.nodes[index as usize];
         node.end = self.at as u32;
         node.escaped = escaped;
+        node.rare = rare;
         // Without a branch in it, the loop becomes vector instructions.
         if self.bytes[start..self.at].iter().fold(false, |found, &byte| found | (byte < 0x20)) {
             self.control_character(index, start);
@@ -183,22 +185,27 @@ impl Run<'_> {
         Some(())
     }
 
-    /// Steps over an escape; `at` is behind its backslash. The first broken one of each sort is noted.
-    fn escape(&mut self, node: u32, quote: u8, noted: &mut u8) {
+    /// Steps over an escape; `at` is behind its backslash. The first broken one of each sort is noted. True: it is
+    /// another than of a quote, a backslash, a tab or a line break.
+    fn escape(&mut self, node: u32, quote: u8, noted: &mut u8) -> bool {
         let backslash = self.at - 1;
         let cause = match self.bytes.get(self.at) {
-            Some(b'"' | b'\\' | b'/' | b'n' | b'r' | b't') => {
+            Some(b'"' | b'\\' | b'n' | b'r' | b't') => {
                 self.at += 1;
-                return;
+                return false;
+            }
+            Some(b'/') => {
+                self.at += 1;
+                return true;
             }
             Some(b'b' | b'f') => {
                 self.at += 1;
                 self.rare_escape = true;
-                return;
+                return true;
             }
             Some(b'\'') if quote == b'\'' => {
                 self.at += 1;
-                return;
+                return true;
             }
             Some(b'u') => match hex(self.bytes.get(self.at + 1..self.at + 5)).inspect(|_| self.rare_escape = true) {
                 None => {
@@ -210,10 +217,10 @@ impl Run<'_> {
                     match unit {
                         0xD800..=0xDBFF if self.low_surrogate() => {
                             self.at += 6;
-                            return;
+                            return true;
                         }
                         0xD800..=0xDFFF => Cause::LoneSurrogate,
-                        _ => return,
+                        _ => return true,
                     }
                 }
             },
@@ -224,6 +231,7 @@ impl Run<'_> {
             *noted |= bit;
             self.faults.push(Fault { cause, offset: backslash, node });
         }
+        true
     }
 
     fn low_surrogate(&self) -> bool {
@@ -303,7 +311,7 @@ impl Run<'_> {
 
     fn leaf(&mut self, kind: Kind, end: usize) {
         let after = self.nodes.len() as u32 + 1;
-        self.nodes.push(Node { start: self.at as u32, end: end as u32, after, kind, escaped: false });
+        self.nodes.push(Node { start: self.at as u32, end: end as u32, after, kind, escaped: false, rare: false });
         self.at = end;
     }
 
@@ -312,7 +320,7 @@ impl Run<'_> {
             return self.fatal(Cause::TooDeep, self.at);
         }
         let index = self.nodes.len() as u32;
-        self.nodes.push(Node { start: self.at as u32, end: 0, after: 0, kind, escaped: false });
+        self.nodes.push(Node { start: self.at as u32, end: 0, after: 0, kind, escaped: false, rare: false });
         self.open.push(index);
         self.at += 1;
         Some(())

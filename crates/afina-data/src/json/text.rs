@@ -23,6 +23,22 @@ pub(super) fn unescape(raw: &str) -> String {
     text
 }
 
+/// Escapes what JSON must escape, each in its short form, and leaves all else as it is.
+pub(super) fn escape_again(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        match char {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}
+
 /// Byte offset in `raw` of what stands at byte `offset` of its unescaped text.
 pub(super) fn raw_offset(raw: &str, offset: usize) -> usize {
     let (mut at, mut done) = (0, 0);

@@ -1,54 +1,54 @@
 //! Records that span lines: pretty-printed JSON, a raw line break in a string, one array around the whole file.
 
-use std::io;
-
-use super::LookAhead;
+use super::feed::{Feed, NeedMore};
 use crate::{
     json::{Cause, Kind, Parser},
-    jsonl::{Line, MAX_LINE_BYTES},
+    jsonl::MAX_LINE_BYTES,
 };
 
 /// Lines that a raw line break in a string may run over.
 const MAX_STRING_LINES: usize = 1000;
 
-/// What a line is that ends inside a value; with the lines after it that belong to it.
+/// What a line is that ends inside a value; with the number of lines after it that belong to it.
 pub(super) enum Gathered {
     /// Cut: the next line is another record.
     Alone,
     /// The first line of a record (or of what was meant to be one).
-    Record { rest: Vec<(Line, Vec<u8>)> },
+    Record { rest: usize },
     /// The first line of an array, which may be cut at the end of the file.
-    Array { rest: Vec<(Line, Vec<u8>)>, whole: bool },
+    Array { rest: usize, whole: bool },
     /// The first line of an array that is longer than the cap.
     LongArray,
 }
 
-/// Reads on until the value that began in `first` ends. Lines that do not belong to it come again from `lines`.
-pub(super) fn gather(first: &str, array: bool, lines: &mut LookAhead, parser: &mut Parser) -> io::Result<Gathered> {
-    let first_key = first_key(first, parser);
+/// Looks on from the next line of `feed` until the value that begins in it ends.
+pub(super) fn gather(feed: &Feed, array: bool, parser: &mut Parser) -> Result<Gathered, NeedMore> {
+    let Some((_, first)) = feed.peek(0)? else { return Ok(Gathered::Alone) };
+    let first = String::from_utf8_lossy(first);
+    let first_key = first_key(&first, parser);
     let mut scanner = Scanner::default();
-    let mut closed = scanner.feed(first);
+    let mut closed = scanner.feed(&first);
     let in_string = scanner.in_string;
-    let mut text = first.to_owned();
-    let mut rest = Vec::new();
-    let mut bytes = Vec::new();
+    let mut text = first.into_owned();
+    let mut rest = 0;
+    let mut records = false;
     let mut next_record = false;
     while !closed {
-        let Some(next) = lines.next(&mut bytes)? else { break };
-        let next_text = String::from_utf8_lossy(&bytes);
+        let Some((next, bytes)) = feed.peek(rest + 1)? else { break };
+        let next_text = String::from_utf8_lossy(bytes);
         let too_long = next.too_long || text.len() + bytes.len() > MAX_LINE_BYTES;
-        next_record = !array && is_record(&next_text, first_key.as_deref(), parser);
         if array && too_long {
             return Ok(Gathered::LongArray);
         }
-        if too_long || next_record || (in_string && rest.len() == MAX_STRING_LINES) {
-            lines.give_back(vec![(next, std::mem::take(&mut bytes))]);
+        next_record = !array && is_record(&next_text, first_key.as_deref(), parser);
+        if too_long || next_record || (in_string && rest == MAX_STRING_LINES) {
             break;
         }
         text.push('\n');
         text.push_str(&next_text);
         closed = scanner.feed(&next_text);
-        rest.push((next, std::mem::take(&mut bytes)));
+        records |= bytes.starts_with(b"{");
+        rest += 1;
     }
     if array {
         return Ok(Gathered::Array { rest, whole: closed });
@@ -57,13 +57,9 @@ pub(super) fn gather(first: &str, array: bool, lines: &mut LookAhead, parser: &m
         // A line that ends in a string and does not become JSON with those after it was cut there.
         true => !closed || parser.parse(&text, 0).root().is_none(),
         // Lines of their own among the others: the first one was cut, and nothing else is lost.
-        false => rest.is_empty() || (!closed && (next_record || rest.iter().any(|(_, line)| line.starts_with(b"{")))),
+        false => rest == 0 || (!closed && (next_record || records)),
     };
-    if alone {
-        lines.give_back(rest);
-        return Ok(Gathered::Alone);
-    }
-    Ok(Gathered::Record { rest })
+    Ok(if alone { Gathered::Alone } else { Gathered::Record { rest } })
 }
 
 /// The first name in the object that a cut line begins.

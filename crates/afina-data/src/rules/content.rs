@@ -198,7 +198,8 @@ fn check_part(message: &Message, part: Value, out: &mut Findings) {
         "refusal" if message.meant.is_none_or(|role| role == Role::Assistant) => {
             text_part_invalid(part, "refusal", out)
         }
-        "image_url" => super::images::check_image_part(message, part, out),
+        // Its rules are in images.rs.
+        "image_url" => {}
         "input_audio" | "file" => part_type_unsupported(kind, &name, out),
         _ if is_anthropic_block(part) => {}
         _ => part_type_unknown(message, kind, out),
@@ -344,6 +345,8 @@ mod tests {
                 2:77: error[null-content] /messages/1/content: expected `content` of the user message to be a string, found null
                 3:52: error[missing-content] /messages/1: assistant message has neither `content` nor `tool_calls`
                 4:82: error[null-content] /messages/1/content: expected `content` of the assistant message to be a string, found null
+                6:148: warning[tool-call-undeclared] /messages/1/tool_calls/0/function/name: expected a function that `tools` declares, found `f`
+                6:173: warning[tool-message-without-tools] /messages/2: expected `tools` that declare what answers here, found none
             "#]],
         );
     }
@@ -371,6 +374,8 @@ mod tests {
                 4:167: error[text-part-invalid] /messages/1/content/4/text: expected `text` to be a string, found null
                 4:173: error[text-part-invalid] /messages/1/content/5: expected a part of type `text` with `text`, found none
                 4:211: error[part-type-unknown] /messages/1/content/6/type: expected a part of type `text`, `image_url` in a user message, found a number
+                6:52: warning[tool-message-without-tools] /messages/1: expected `tools` that declare what answers here, found none
+                6:82: error[tool-message-orphan] /messages/1/tool_call_id: expected the id of a call in the assistant message before it, found `c`
                 6:96: error[tool-content-array] /messages/1/content: expected `content` of a tool message to be a string, found a list of parts
                 7:82: warning[refusal-part-mixed] /messages/1/content: expected text parts, or exactly one refusal, found both or several
             "#]],

@@ -219,17 +219,19 @@ mod tests {
         check(
             ["su", "sa", "uau", "uas", "aua", "uaaua", "ssua", "usa", "uat"].map(record).join("\n"),
             expect![[r#"
-            1:13: error[missing-assistant-message] /messages: expected an assistant message to learn, found none
-            2:13: warning[missing-user-message] /messages: expected a user message, found none
-            3:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a user message
-            4:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a system message
-            4:86: warning[system-not-first] /messages/2: expected system messages before all others, found one after them
-            5:14: warning[first-message-assistant] /messages/0: expected the user to speak first, found an assistant message
-            6:86: warning[consecutive-assistant-messages] /messages/2: expected another speaker, found a second assistant message in a row
-            7:54: warning[multiple-system-messages] /messages/1: expected one system message, found another
-            8:46: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
-            9:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a tool message
-        "#]],
+                1:13: error[missing-assistant-message] /messages: expected an assistant message to learn, found none
+                2:13: warning[missing-user-message] /messages: expected a user message, found none
+                3:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a user message
+                4:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a system message
+                4:86: warning[system-not-first] /messages/2: expected system messages before all others, found one after them
+                5:14: warning[first-message-assistant] /messages/0: expected the user to speak first, found an assistant message
+                6:86: warning[consecutive-assistant-messages] /messages/2: expected another speaker, found a second assistant message in a row
+                7:54: warning[multiple-system-messages] /messages/1: expected one system message, found another
+                8:46: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
+                9:86: warning[tool-message-without-tools] /messages/2: expected `tools` that declare what answers here, found none
+                9:86: error[last-message-not-assistant] /messages/2: expected the last message to be the assistant's, found a tool message
+                9:131: error[tool-message-orphan] /messages/2/tool_call_id: expected the id of a call in the assistant message before it, found `c`
+            "#]],
         );
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Chat => "OpenAI's chat format (`messages`)",
             Format::Preference => "OpenAI's preference format (`input`, `preferred_output`)",

@@ -3,7 +3,7 @@
 use super::detect::Format;
 use crate::{
     diagnostic::{Severity, excerpt},
-    findings::Findings,
+    findings::{Findings, Place},
     json::Value,
     read::{Method, Profile},
 };
@@ -257,7 +257,7 @@ pub(crate) fn is_anthropic_block(part: Value) -> bool {
 ///
 /// A file has one format. Usually two exports were joined. Split the file, or convert one part of it. Said once, at
 /// the first record that differs from the first one whose format is known.
-pub(crate) fn mixed_formats(record: Value, format: Format, first: (Format, usize), out: &mut Findings) {
+pub(crate) fn mixed_formats(record: Place, format: Format, first: (Format, usize), out: &mut Findings) {
     let message = format!("expected {}, as in line {}, found {}", first.0.name(), first.1, format.name());
     out.error("mixed-formats", record, message, "split the file, or convert the records that differ");
 }

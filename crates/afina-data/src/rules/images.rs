@@ -1,155 +1,64 @@
-//! Image parts: where one may stand, and that its URL is there. The image itself is not looked at.
+//! Image parts: where one may stand, how it is written, and the image itself. URLs are looked at as text, never opened.
 
-use afina_chat::Role;
+mod counts;
+mod data_uris;
+mod parts;
+mod pixels;
+mod urls;
 
 use crate::{
-    diagnostic::excerpt,
-    findings::Findings,
+    findings::{Findings, Place},
     json::{Kind, Value},
     view::Message,
 };
+pub(crate) use counts::check_example;
 
-pub(super) fn check_image_part(message: &Message, part: Value, out: &mut Findings) {
-    match message.meant {
-        Some(Role::Assistant) => image_in_assistant(part, out),
-        Some(Role::System | Role::Developer) => image_in_system(part, out),
-        Some(Role::Tool | Role::Function) => image_in_tool(part, out),
-        Some(Role::User) | None => {}
+/// What the file needs to know of one image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    /// Of its part.
+    pub(crate) place: Place,
+    /// The same for the same bytes; none for a URL, and for what is not base64.
+    pub(crate) hash: Option<u64>,
+}
+
+/// The rules of a message's images. Adds them to those of its record.
+pub(crate) fn check_images(message: &Message, images: &mut Vec<Image>, out: &mut Findings) {
+    let parts = message.content.into_iter().flat_map(|content| content.items());
+    for part in parts.filter(|part| part.get("type").is_some_and(|kind| kind.is("image_url"))) {
+        parts::check_role(message, part, out);
+        let hash = check_part(part, out);
+        images.push(Image { place: part.into(), hash });
     }
-    let Some(image) = part.get("image_url") else { return image_url_missing(part, out) };
-    match image.kind() {
-        Kind::String => image_url_string(image, out),
-        Kind::Object => {
-            image_url_empty(image, out);
-            image_detail_invalid(image, out);
+}
+
+/// Returns the hash of the image's bytes.
+fn check_part(part: Value, out: &mut Findings) -> Option<u64> {
+    let image = parts::check_form(part, out)?;
+    let url = if image.kind() == Kind::String { image } else { parts::check_object(image, out)? };
+    let text = url.text()?;
+    match text.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        true => data_uris::check_data_uri(url, &text, out),
+        false => {
+            urls::check_url(url, &text, out);
+            None
         }
-        _ => image_url_missing(image, out),
     }
-}
-
-/// A part of type `image_url` has no `image_url`.
-///
-/// ```json
-/// {"type": "image_url", "image_url": {"url": "https://…/cheese.jpg"}}
-/// ```
-fn image_url_missing(place: Value, out: &mut Findings) {
-    out.error(
-        "image-url-missing",
-        place,
-        "expected `image_url` with a `url` in it, found none",
-        "write `\"image_url\": {\"url\": …}`",
-    );
-}
-
-/// `image_url` is a string.
-///
-/// That is how the Responses API writes it. Here it is an object: `{"url": …}`.
-fn image_url_string(image: Value, out: &mut Findings) {
-    out.error(
-        "image-url-string",
-        image,
-        "expected `image_url` to be an object, found a string",
-        "write `\"image_url\": {\"url\": …}`",
-    );
-}
-
-/// The `url` of an image is missing or empty.
-fn image_url_empty(image: Value, out: &mut Findings) {
-    let found = match image.get("url") {
-        None => "none",
-        Some(url) if url.kind() != Kind::String => url.described(),
-        Some(url) if url.text().is_some_and(|url| url.trim().is_empty()) => "an empty string",
-        Some(_) => return,
-    };
-    out.error(
-        "image-url-empty",
-        image,
-        format!("expected a `url`, found {found}"),
-        "give the address of the image, or its data as `data:image/png;base64,…`",
-    );
-}
-
-/// `detail` of an image is not `auto`, `low` or `high`.
-fn image_detail_invalid(image: Value, out: &mut Findings) {
-    if let Some(detail) =
-        image.get("detail").filter(|detail| !["auto", "low", "high"].iter().any(|known| detail.is(known)))
-    {
-        out.error(
-            "image-detail-invalid",
-            detail,
-            format!("expected detail `auto`, `low` or `high`, found `{}`", excerpt(detail.raw())),
-            "write one of them, or drop it",
-        );
-    }
-}
-
-/// An assistant message has an image.
-///
-/// Models answer in text. Images belong in user messages.
-fn image_in_assistant(part: Value, out: &mut Findings) {
-    out.error(
-        "image-in-assistant",
-        part,
-        "expected text in an assistant message, found an image",
-        "move it to a user message, or drop it",
-    );
-}
-
-/// A system message has an image.
-///
-/// Its parts are text only. Move the image to a user message.
-fn image_in_system(part: Value, out: &mut Findings) {
-    out.error(
-        "image-in-system",
-        part,
-        "expected text in a system message, found an image",
-        "move it to a user message",
-    );
-}
-
-/// A tool message has an image.
-///
-/// Its parts are text only. Move the image to a user message, or describe it.
-fn image_in_tool(part: Value, out: &mut Findings) {
-    out.error(
-        "image-in-tool",
-        part,
-        "expected text in a tool message, found an image",
-        "move it to a user message, or describe it in text",
-    );
 }
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
-
-    use crate::testing::check_messages;
+    use crate::{Method, Profile, ReadOptions, Severity, testing::read_all};
 
     #[test]
-    fn image_parts_have_a_url_and_stand_in_user_messages() {
-        let part =
-            |role: &str, image: &str| format!(r#"{{"role":"{role}","content":[{{"type":"image_url"{image}}}]}}"#);
-        let good = r#","image_url":{"url":"https://example.com/a.png","detail":"low"}"#;
-        let messages = [
-            part("user", good),
-            part("user", ""),
-            part("user", r#","image_url":"https://example.com/a.png""#),
-            part("user", r#","image_url":{"url":""}"#),
-            part("user", r#","image_url":{"url":"https://example.com/a.png","detail":"full"}"#),
-            part("system", good),
-            part("assistant", good) + r#",{"role":"user","content":"x"}"#,
-        ];
-        check_messages(
-            &messages.iter().map(String::as_str).collect::<Vec<_>>(),
-            expect![[r#"
-            2:78: error[image-url-missing] /messages/1/content/0: expected `image_url` with a `url` in it, found none
-            3:110: error[image-url-string] /messages/1/content/0/image_url: expected `image_url` to be an object, found a string
-            4:110: error[image-url-empty] /messages/1/content/0/image_url: expected a `url`, found an empty string
-            5:154: error[image-detail-invalid] /messages/1/content/0/image_url/detail: expected detail `auto`, `low` or `high`, found `"full"`
-            6:52: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
-            6:80: error[image-in-system] /messages/1/content/0: expected text in a system message, found an image
-            7:83: error[image-in-assistant] /messages/1/content/0: expected text in an assistant message, found an image
-        "#]],
-        );
+    fn the_example_that_comes_with_the_project_is_good_everywhere() {
+        let data = include_str!("../../../../data/vision.jsonl");
+        for profile in [Profile::OpenAi, Profile::Together, Profile::Local] {
+            let (diagnostics, examples, _) = read_all(data.as_bytes(), &ReadOptions::new(Method::Sft, profile));
+            let bad: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity != Severity::Info).collect();
+            assert!(bad.is_empty(), "{bad:?}");
+            assert_eq!(examples.len(), data.lines().count());
+        }
+        assert!((12..=16).contains(&data.lines().count()) && data.matches("image_url\": {").count() >= 15);
     }
 }

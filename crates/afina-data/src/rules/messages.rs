@@ -271,6 +271,7 @@ mod tests {
                 5:60: error[unknown-role] /messages/1/role: expected role `system`, `user`, `assistant` or `tool`, found `customer`
                 6:52: warning[system-not-first] /messages/1: expected system messages before all others, found one after them
                 6:60: warning[developer-role] /messages/1/role: expected role `system`, found `developer`
+                7:52: warning[tool-message-without-tools] /messages/1: expected `tools` that declare what answers here, found none
                 7:60: warning[function-role-deprecated] /messages/1/role: expected role `tool`, found `function`, which is deprecated
             "#]],
         );
@@ -288,6 +289,8 @@ mod tests {
             expect![[r#"
                 2:81: error[unknown-message-key] /messages/1/timestamp: expected only `role`, `content`, `name` in a user message, found `timestamp`
                 2:100: error[unknown-message-key] /messages/1/a~1b~0c: expected only `role`, `content`, `name` in a user message, found `a/b~c`
+                3:52: warning[tool-message-without-tools] /messages/1: expected `tools` that declare what answers here, found none
+                3:96: error[tool-message-orphan] /messages/1/tool_call_id: expected the id of a call in the assistant message before it, found `c`
                 3:100: error[unknown-message-key] /messages/1/name: expected only `role`, `content`, `tool_call_id` in a tool message, found `name`
                 4:52: error[missing-content] /messages/1: expected a key `content`, found `text`
             "#]],

@@ -139,7 +139,7 @@ fn find_mojibake(text: &str) -> Option<(usize, String, char)> {
     let mut pair_end = usize::MAX;
     let mut first_pair = None;
     for (at, lead) in text.char_indices().filter(|(_, char)| ('Â'..='ô').contains(char)) {
-        let Some((right, len)) = decode(&text[at..]) else { continue };
+        let Some((right, len)) = misread(&text[at..]) else { continue };
         let wrong = || text[at..at + len].to_owned();
         match lead {
             'Â' | 'Ã' => {
@@ -165,7 +165,7 @@ fn find_mojibake(text: &str) -> Option<(usize, String, char)> {
 }
 
 /// The UTF-8 character whose bytes, read as Windows-1252, `text` begins with; and the length of that reading.
-fn decode(text: &str) -> Option<(char, usize)> {
+pub(crate) fn misread(text: &str) -> Option<(char, usize)> {
     let mut bytes = [0; 4];
     let mut chars = text.char_indices();
     let (_, lead) = chars.next()?;

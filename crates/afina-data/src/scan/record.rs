@@ -153,7 +153,9 @@ mod tests {
         check(
             record("x", call),
             expect![[r#"
+                1:125: warning[tool-call-undeclared] /messages/1/tool_calls/0/function/name: expected a function that `tools` declares, found `f`
                 1:153: warning[pii-detected] /messages/1/tool_calls/0/function/arguments: expected no personal data, found an e-mail address, `j…@acme.io`
+                1:174: warning[tool-message-without-tools] /messages/2: expected `tools` that declare what answers here, found none
                 1:231: warning[pii-detected] /messages/2/content: expected no personal data, found an IBAN, `ES…32`
             "#]],
         );

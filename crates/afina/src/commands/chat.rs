@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::output::Output;
 
 pub fn run(args: &Chat, device: &Device, output: &Output) -> Result<u8> {
-    let (mut engine, id) = model::load(&args.model.model, args.model.adapter.as_deref(), device, output)?;
+    let (mut engine, id) = model::load(&args.model, &args.template.chat_template, device, output)?;
     let stopped = interrupt::watch()?;
     output.note("Ctrl-C stops an answer; Ctrl-D ends. /new forgets the conversation.");
     let system: Vec<Message> = args.system.iter().map(|text| Message::new(Role::System, text.as_str())).collect();
@@ -33,7 +33,8 @@ pub fn run(args: &Chat, device: &Device, output: &Output) -> Result<u8> {
             said => messages.push(Message::new(Role::User, said)),
         }
         let conversation = Conversation { messages: messages.clone(), tools: None, parallel_tool_calls: None };
-        let prompt = engine.format().prompt_tokens(&conversation)?;
+        let format = engine.format(id).expect("the model was just loaded under this id");
+        let prompt = format.prompt_tokens(&conversation)?;
         interrupt::take(&stopped); // a Ctrl-C while you typed is no reason to stop this answer
         let (_, text) = engine
             .continue_tokens(id, &prompt, args.sampling.max_tokens, sampling(&args.sampling), &mut |piece| {

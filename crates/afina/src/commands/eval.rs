@@ -1,7 +1,6 @@
 //! `afina eval`: loss, perplexity and exact match on a file.
 
 use afina_chat::{Conversation, TrainOn};
-use afina_checkpoint::ModelDir;
 use afina_eval::{exact_match, likelihood};
 use afina_recipes::read_examples;
 use anyhow::Result;
@@ -13,20 +12,21 @@ use crate::args::Eval;
 use crate::output::Output;
 
 pub fn run(args: &Eval, device: &Device, output: &Output) -> Result<u8> {
-    let (engine, id) = model::load(&args.model.model, args.model.adapter.as_deref(), device, output)?;
+    let (engine, id) = model::load(&args.model, &args.template.chat_template, device, output)?;
     let llama = engine.llama(id).expect("the model was just loaded under this id");
+    let format = engine.format(id).expect("the model was just loaded under this id");
+    let stop_tokens = engine.stop_tokens(id).unwrap_or_default();
     let context = llama.config.max_position_embeddings;
     let files = std::slice::from_ref(&args.data);
-    let examples = train::show_refused(read_examples(files, engine.format(), TrainOn::Assistant, context), output)?;
+    let examples = train::show_refused(read_examples(files, format, TrainOn::Assistant, context), output)?;
 
     let bar = output.progress(examples.tokenized.len() as u64, "loss {bar:30} {pos}/{len}");
     let likelihood = likelihood(llama, &examples.tokenized, &mut |done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
 
     let asked: Vec<&Conversation> = examples.conversations.iter().take(args.generate).collect();
-    let stop_tokens = ModelDir::open(&args.model.model)?.eos_token_ids();
     let bar = output.progress(asked.len() as u64, "answers {bar:30} {pos}/{len}");
-    let matched = exact_match(llama, engine.format(), &stop_tokens, &asked, args.max_tokens, &mut |done, _| {
+    let matched = exact_match(llama, format, stop_tokens, &asked, args.max_tokens, &mut |done, _| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();

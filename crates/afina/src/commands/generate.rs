@@ -15,13 +15,14 @@ use crate::interrupt;
 use crate::output::Output;
 
 pub fn run(args: &Generate, device: &Device, output: &Output) -> Result<u8> {
-    let (mut engine, id) = model::load(&args.model.model, args.model.adapter.as_deref(), device, output)?;
+    let (mut engine, id) = model::load(&args.model, &args.template.chat_template, device, output)?;
+    let format = engine.format(id).expect("the model was just loaded under this id");
     let prompt = if args.raw {
-        engine.format().tokenizer.encode_with_specials(&args.prompt)
+        format.tokenizer.encode_with_specials(&args.prompt)
     } else {
         let system = args.system.as_deref().map(|text| Message::new(Role::System, text));
         let messages = system.into_iter().chain([Message::new(Role::User, args.prompt.as_str())]).collect();
-        engine.format().prompt_tokens(&Conversation { messages, tools: None, parallel_tool_calls: None })?
+        format.prompt_tokens(&Conversation { messages, tools: None, parallel_tool_calls: None })?
     };
     let stopped = interrupt::watch()?;
     let mut interrupted = false;

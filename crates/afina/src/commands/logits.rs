@@ -1,5 +1,6 @@
 //! `afina logits`: what the model computes for a raw prompt, for comparison with other programs.
 
+use afina_chat::TemplateChoice;
 use afina_checkpoint::{Dtype, RawTensor, write_tensors};
 use afina_ops::Segments;
 use anyhow::{Context, Result};
@@ -11,8 +12,12 @@ use crate::args::Logits;
 use crate::output::Output;
 
 pub fn run(args: &Logits, device: &Device, output: &Output) -> Result<u8> {
-    let (engine, id) = model::load(&args.model.model, args.model.adapter.as_deref(), device, output)?;
-    let tokens = engine.format().tokenizer.encode_with_specials(&args.prompt);
+    let (engine, id) = model::load(&args.model, &TemplateChoice::Model, device, output)?;
+    let tokens = engine
+        .format(id)
+        .expect("the model was just loaded under this id")
+        .tokenizer
+        .encode_with_specials(&args.prompt);
     if tokens.is_empty() {
         return Err(crate::Usage::error("the prompt has no tokens", "give --prompt some text"));
     }

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::BufReader;
 
-use afina_chat::{ChatFormat, TrainOn};
-use afina_data::{Example, Item, Method, Profile, ReadOptions, Severity};
-use afina_recipes::DataRefused;
+use afina_chat::TrainOn;
+use afina_data::{Diagnostic, Example, Item, Method, Profile, ReadOptions, Severity, Summary};
+use afina_recipes::{DataRefused, cannot_render, chat_format};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -15,12 +15,16 @@ use crate::args::Render;
 use crate::output::Output;
 
 pub fn run(args: &Render, output: &Output) -> Result<u8> {
-    let format = ChatFormat::load(&args.model)
-        .with_context(|| format!("failed to load the chat format of `{}`", args.model.display()))?;
-    let example = find(args, output)?;
-    let tokens = format
-        .training_pieces(example.conversation(), TrainOn::Assistant)
-        .with_context(|| format!("line {} cannot be rendered", args.line))?;
+    let format = chat_format(&args.model.model, args.model.adapter.as_deref(), &args.template.chat_template)?;
+    let (example, summary) = find(args, output)?;
+    let name = args.file.display().to_string();
+    let tokens = match format.training_pieces(example.conversation(), TrainOn::Assistant) {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            let fault = cannot_render(&name, &example, &format, error);
+            return refuse(&name, vec![fault], summary, output);
+        }
+    };
     let pieces: Vec<(String, bool)> = tokens.iter().map(|piece| (piece.text.clone(), piece.trained)).collect();
     let trained = tokens.iter().filter(|piece| piece.trained).count();
     let marks = if output.color { "green is trained" } else { "«» is trained" };
@@ -46,7 +50,12 @@ pub fn marked(pieces: &[(String, bool)], mark: impl Fn(&str) -> String) -> Strin
         .collect()
 }
 
-fn find(args: &Render, output: &Output) -> Result<Example> {
+fn refuse<T>(name: &str, diagnostics: Vec<Diagnostic>, summary: Summary, output: &Output) -> Result<T> {
+    let refused = DataRefused { files: vec![format!("`{name}`")], diagnostics, summary };
+    train::show_refused(Err(refused.into()), output)
+}
+
+fn find(args: &Render, output: &Output) -> Result<(Example, Summary)> {
     let name = args.file.display().to_string();
     let file = File::open(&args.file).with_context(|| format!("failed to open `{name}`"))?;
     let (mut found, mut faults, mut last) = (None, Vec::new(), 0);
@@ -65,14 +74,11 @@ fn find(args: &Render, output: &Output) -> Result<Example> {
     })
     .with_context(|| format!("failed to read `{name}`"))?;
     match found {
-        Some(example) => Ok(example),
+        Some(example) => Ok((example, summary)),
         None if faults.is_empty() => Err(Usage::error(
             format!("`{name}` has no example at line {}", args.line),
             format!("its last one is at line {last}"),
         )),
-        None => {
-            let refused = DataRefused { files: vec![format!("`{name}`")], diagnostics: faults, summary };
-            train::show_refused(Err(refused.into()), output)
-        }
+        None => refuse(&name, faults, summary, output),
     }
 }

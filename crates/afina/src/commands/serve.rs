@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
+use afina_chat::TemplateChoice;
+use afina_recipes::chat_format;
 use afina_serve::{ServeOptions, router, serve, stop_signal};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -22,7 +24,7 @@ pub const MAX_BODY_BYTES: usize = 32 << 20;
 const DRAIN: Duration = Duration::from_secs(30);
 
 pub fn run(args: &Serve, device: &Device, output: &Output) -> Result<u8> {
-    let engine = load(&args.model, &args.adapter, device, output)?;
+    let engine = load(&args.model, &args.chat_template, &args.adapter, device, output)?;
     let ids: Vec<String> = afina_serve::Engine::models(&engine).into_iter().map(|card| card.id).collect();
     let api_key = args.api_key_file.as_deref().map(read_key).transpose()?;
     let listener = TcpListener::bind((args.host.as_str(), args.port))
@@ -50,10 +52,17 @@ pub fn run(args: &Serve, device: &Device, output: &Output) -> Result<u8> {
     Ok(OK)
 }
 
-/// Loads a base under its folder's name and adapters given as NAME=DIR.
-pub fn load(base: &Path, adapters: &[String], device: &Device, output: &Output) -> Result<LlamaEngine> {
+/// Loads a base with a chat template under its folder's name, and adapters given as NAME=DIR.
+pub fn load(
+    base: &Path,
+    template: &TemplateChoice,
+    adapters: &[String],
+    device: &Device,
+    output: &Output,
+) -> Result<LlamaEngine> {
     let id = base.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let mut engine = model::load_base(base, id.as_deref().unwrap_or(model::BASE), device, output)?;
+    let format = chat_format(base, None, template)?;
+    let mut engine = model::load_base(base, id.as_deref().unwrap_or(model::BASE), format, device, output)?;
     for given in adapters {
         let (name, dir) = given.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
             Usage::error(format!("adapter `{given}`: expected NAME=DIR"), "as in --adapter soporte=checkpoints/soporte")

@@ -131,7 +131,13 @@ fn describe(start: &Start, output: &Output) {
         grouped(start.base_parameters),
         if start.recompute { "computed again in the backward pass" } else { "kept for the backward pass" }
     ));
-    output.note(&format!("chat template  sha256 {}…", &start.template_sha256[..12]));
+    if start.files.iter().any(|file| file.weight != 1.0) {
+        let files: Vec<String> =
+            start.files.iter().map(|file| format!("{} × {}", file.path.display(), file.weight)).collect();
+        output.note(&format!("an epoch       {}", files.join(", ")));
+    }
+    let own = if start.chat_template == "model" { "the model's" } else { &start.chat_template };
+    output.note(&format!("chat template  {own}, sha256 {}…", &start.template_sha256[..12]));
     output.note(&format!("base model     sha256 {}…", &start.base_sha256[..12]));
     if start.first_step > 0 {
         output.note(&format!("resumed        after step {}", start.first_step));

@@ -3,8 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use afina_chat::TrainOn;
-use afina_checkpoint::ModelDir;
+use afina_chat::{TemplateChoice, TrainOn};
 use afina_data::{Item, Method, Profile, ReadOptions, TokenizedExample};
 use afina_eval::{ExactMatch, exact_match, likelihood};
 use afina_router::baseline::{NaiveBayes, accuracy, majority};
@@ -76,11 +75,12 @@ pub fn score(
     output: &Output,
 ) -> Result<Score> {
     let adapters: Vec<String> = adapter.iter().map(|dir| format!("{ADAPTER}={}", dir.display())).collect();
-    let engine = load(base, &adapters, device, output)?;
+    let engine = load(base, &TemplateChoice::Model, &adapters, device, output)?;
     let ids: Vec<String> = afina_serve::Engine::models(&engine).into_iter().map(|card| card.id).collect();
     let id = ids.last().expect("an engine has its base").clone();
 
-    let format = afina_chat::ChatFormat::load(base)?;
+    let format = engine.format(&id).expect("the engine lists this id").clone();
+    let stop_tokens = engine.stop_tokens(&id).unwrap_or_default().to_vec();
     let llama = engine.llama(&id).expect("the engine lists this id").clone();
     let conversations = conversations(&questions.test)?;
     let asked: Vec<_> = conversations.iter().take(GREEDY_ROWS).collect();
@@ -111,7 +111,6 @@ pub fn score(
     server.join().map_err(|_| anyhow!("the server's thread panicked"))?.context("the server failed")?;
     let report = report?;
 
-    let stop_tokens = ModelDir::open(base)?.eos_token_ids();
     let greedy = exact_match(&llama, &format, &stop_tokens, &asked, GREEDY_TOKENS, &mut |_, _| {})?;
     let validation_loss = likelihood(&llama, &validation, &mut |_, _| {}).loss;
     output.note(&format!(

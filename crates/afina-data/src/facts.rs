@@ -1,0 +1,102 @@
+//! What one record tells about the file: all that the rules over several records need, so that the record itself can
+//! be let go.
+
+use rapidhash::v3::rapidhash_v3;
+
+use crate::{
+    findings::Place,
+    json::{Kind, Value},
+    rules::{dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared},
+};
+
+/// Small, whatever the size of the record: numbers, and places that are good as long as the record's text is at hand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Physical line that the record begins in.
+    pub(crate) line: usize,
+    /// Of the whole record: see [`fingerprint`].
+    pub(crate) fingerprint: u64,
+    /// `None` where no keys tell it.
+    pub(crate) format: Option<Format>,
+    /// Its messages could be read; `Some(true)`: a system (or developer) message is among them.
+    pub(crate) has_system: Option<bool>,
+    pub(crate) images: Vec<Image>,
+    /// What `tools` declares; `None` where nothing is.
+    pub(crate) declared: Option<Declared>,
+    /// Of a preference record: its pair, where both answers could be read and differ.
+    pub(crate) pair: Option<Pair>,
+    /// Of a reinforcement record: the fields for the grader.
+    pub(crate) references: Vec<Reference>,
+    /// The record itself, for a finding about it.
+    pub(crate) place: Option<Place>,
+}
+
+impl Facts {
+    /// Of an object, before its rules are checked: they add what they see.
+    pub(crate) fn new(record: Value, line: usize) -> Facts {
+        Facts { line, fingerprint: fingerprint(record), place: Some(record.into()), ..Facts::default() }
+    }
+}
+
+/// A number that is the same for the same JSON value, whatever the order of its keys and the way of writing.
+///
+/// 64 bits: among a million different records two have the same number with a probability of 3 in 10⁸.
+pub(crate) fn fingerprint(value: Value) -> u64 {
+    match value.kind() {
+        Kind::Null | Kind::True | Kind::False => value.kind() as u64 + 1,
+        Kind::Number => rapidhash_v3(value.raw().as_bytes()) ^ NUMBER,
+        Kind::String | Kind::Key => rapidhash_v3(value.canonical().as_bytes()),
+        Kind::Array => value.items().fold(ARRAY, |sum, item| mix(sum, fingerprint(item))),
+        Kind::Object => value
+            .members()
+            .map(|member| mix(fingerprint(member.key), fingerprint(member.value)))
+            .fold(OBJECT, u64::wrapping_add),
+    }
+}
+
+// Arbitrary: they keep `1` and `"1"`, `[]` and `{}` apart.
+const NUMBER: u64 = 0x6E75_6D62_6572;
+const ARRAY: u64 = 0x61_7272_6179;
+const OBJECT: u64 = 0x6F62_6A65_6374;
+
+/// Two numbers into one, their order kept (the finalizer of SplitMix64).
+pub(crate) fn mix(first: u64, second: u64) -> u64 {
+    let mut bits = first.rotate_left(23).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ second;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Parser;
+
+    fn print(text: &str) -> u64 {
+        fingerprint(Parser::default().parse(text, 0).root().unwrap())
+    }
+
+    #[test]
+    fn the_order_of_keys_and_the_way_of_writing_do_not_count() {
+        assert_eq!(print(r#"{"a":1,"b":["é",null]}"#), print(r#"{ "b" : ["\u00e9", null], "a": 1 }"#));
+        assert_eq!(print(r#""a\n\t\"\\/é""#), print(r#""\u0061\u000a\u0009\u0022\u005c\/\u00e9""#));
+    }
+
+    #[test]
+    fn anything_else_counts() {
+        let all = [
+            r#"{"a":1,"b":2}"#,
+            r#"{"a":2,"b":1}"#,
+            r#"["a","b"]"#,
+            r#"["b","a"]"#,
+            r#"["ab"]"#,
+            r#"[["a"],"b"]"#,
+            "[]",
+            "{}",
+            r#""1""#,
+            "1",
+        ];
+        let prints: std::collections::HashSet<u64> = all.iter().map(|text| print(text)).collect();
+        assert_eq!(prints.len(), all.len());
+    }
+}

@@ -1,0 +1,80 @@
+//! What a fix did, in words.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a fix may take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Safety {
+    /// Nothing: no line, no trained text, no information. It writes the same in the way that the format wants.
+    Safe,
+    /// A line, a message, a key, or words of a text: done only where asked for.
+    Unsafe,
+}
+
+/// One change of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Line of the input, from 1.
+    pub line: usize,
+    /// Line of the output, from 1; `None` where nothing is left of the input's.
+    pub output_line: Option<usize>,
+    /// The rule that the change obeys.
+    pub rule: &'static str,
+    /// In words.
+    pub what: String,
+    pub safety: Safety,
+}
+
+/// `17 → 16: unknown-role: wrote `user` for `human``; `-` for a line that is gone.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} → ", self.line)?;
+        match self.output_line {
+            Some(line) => write!(f, "{line}")?,
+            None => write!(f, "-")?,
+        }
+        let mark = if self.safety == Safety::Unsafe { " (unsafe)" } else { "" };
+        write!(f, ": {}: {}{mark}", self.rule, self.what)
+    }
+}
+
+/// A change before it is known to which line of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) rule: &'static str,
+    pub(super) safety: Safety,
+    what: String,
+    times: usize,
+}
+
+impl Note {
+    pub(super) fn safe(rule: &'static str, what: impl Into<String>) -> Note {
+        Note { rule, safety: Safety::Safe, what: what.into(), times: 1 }
+    }
+
+    pub(super) fn not_safe(rule: &'static str, what: impl Into<String>) -> Note {
+        Note { safety: Safety::Unsafe, ..Note::safe(rule, what) }
+    }
+
+    /// Adds a note to those of a record: what was done several times is said once, with the number.
+    pub(super) fn gather(notes: &mut Vec<Note>, note: Note) {
+        match notes.iter_mut().find(|known| known.rule == note.rule && known.what == note.what) {
+            Some(known) => known.times += note.times,
+            None => notes.push(note),
+        }
+    }
+
+    pub(super) fn what(&self) -> String {
+        match self.times {
+            1 => self.what.clone(),
+            times => format!("{} ({times} times)", self.what),
+        }
+    }
+
+    pub(super) fn at(&self, line: usize, output_line: Option<usize>) -> Change {
+        Change { line, output_line, rule: self.rule, what: self.what(), safety: self.safety }
+    }
+}
