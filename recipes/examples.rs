@@ -98,6 +98,7 @@ fn fault(file: &str, example: &Example, rule: &'static str, message: String, hin
         pointer: String::new(),
         message,
         hint: hint.to_owned(),
+        window: None,
     }
 }
 

@@ -11,6 +11,8 @@ use crate::args::{Common, OutputFormat, When};
 #[derive(Debug, Clone)]
 pub struct Output {
     pub json: bool,
+    /// What was asked for; only `validate` has more than text and JSON.
+    pub format: OutputFormat,
     pub quiet: bool,
     /// Colours on stdout.
     pub color: bool,
@@ -27,6 +29,7 @@ impl Output {
         };
         Output {
             json: common.json || common.format == OutputFormat::Json,
+            format: if common.json { OutputFormat::Json } else { common.format },
             quiet: common.quiet,
             color: wants(std::io::stdout().is_terminal()),
             color_stderr: wants(std::io::stderr().is_terminal()),
@@ -40,6 +43,11 @@ impl Output {
         } else if !text.is_empty() {
             write_stdout(&format!("{}\n", text.trim_end_matches('\n')));
         }
+    }
+
+    /// For a report that is written as it grows.
+    pub fn stdout(&self) -> impl Write {
+        std::io::BufWriter::new(std::io::stdout().lock())
     }
 
     /// Part of a text result, written at once and as it is.

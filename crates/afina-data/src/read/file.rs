@@ -59,7 +59,7 @@ impl<'r> File<'r> {
             if diagnostic.rule == "bare-cr-line-endings" && std::mem::replace(&mut self.bare_cr, true) {
                 continue;
             }
-            self.summary.count(diagnostic.severity);
+            self.summary.add(diagnostic.severity);
             (self.sink)(Item::Diagnostic(diagnostic));
         }
     }
@@ -247,7 +247,8 @@ fn merge(found: &mut Vec<Resolved>, more: Vec<Resolved>) {
 }
 
 impl Summary {
-    fn count(&mut self, severity: Severity) {
+    /// Counts a diagnostic.
+    pub fn add(&mut self, severity: Severity) {
         match severity {
             Severity::Error => self.errors += 1,
             Severity::Warning => self.warnings += 1,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod eval;
 mod export;
 mod generate;
@@ -16,12 +17,14 @@ mod render;
 mod router;
 mod rules;
 mod serve;
+mod split;
 mod train;
 mod validate;
 
 use anyhow::Result;
 
-use crate::args::{Bench, Cli, Command, Router};
+use crate::Usage;
+use crate::args::{Bench, Cli, Command, OutputFormat, Router};
 use crate::output::Output;
 
 pub const OK: u8 = 0;
@@ -31,12 +34,19 @@ pub const REFUSED: u8 = 3;
 pub const INTERRUPTED: u8 = 130;
 
 pub fn run(cli: Cli, output: &Output) -> Result<u8> {
+    if matches!(output.format, OutputFormat::Sarif | OutputFormat::Github)
+        && !matches!(cli.command, Command::Validate(_))
+    {
+        return Err(Usage::error("only `validate` writes sarif and github", "use --format text or json"));
+    }
     let device = || crate::device::device(cli.common.device.as_deref().unwrap_or("auto"));
     match cli.command {
         Command::Quickstart(args) => quickstart::run(&args, &device()?, output),
         Command::Pull(args) => pull::run(&args, output),
         Command::Info(args) => info::run(&args.path, output),
         Command::Validate(args) => validate::run(&args, output),
+        Command::Convert(args) => convert::run(&args, output),
+        Command::Split(args) => split::run(&args, output),
         Command::Explain { rule } => rules::explain(&rule, output),
         Command::Rules => rules::list(output),
         Command::Render(args) => render::run(&args, output),

@@ -1,6 +1,6 @@
 //! `afina rules` and `afina explain`: what `afina validate` checks.
 
-use afina_data::rules;
+use afina_data::{explain_text, rules};
 use anyhow::Result;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ pub fn list(output: &Output) -> Result<u8> {
         .collect();
     let json: Vec<_> = rules()
         .iter()
-        .map(|rule| json!({ "rule": rule.id, "severity": rule.severity, "summary": rule.summary }))
+        .map(|rule| json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "summary": rule.summary }))
         .collect();
     output.result(&text.join("\n"), &json!({ "rules": json }));
     Ok(OK)
@@ -27,9 +27,6 @@ pub fn explain(id: &str, output: &Output) -> Result<u8> {
         .iter()
         .find(|rule| rule.id == id)
         .ok_or_else(|| Usage::error(format!("no rule `{id}`"), "`afina rules` lists them"))?;
-    output.result(
-        &format!("{} ({})\n\n{}", output.bold(rule.id), rule.severity.as_str(), rule.docs),
-        &json!({ "rule": rule.id, "severity": rule.severity, "docs": rule.docs }),
-    );
+    output.result(&explain_text(rule), &json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "docs": rule.docs }));
     Ok(OK)
 }
