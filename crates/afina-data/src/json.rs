@@ -202,6 +202,12 @@ impl<'t> Value<'t> {
         if self.node().escaped { start + text::raw_offset(self.inner(), offset) } else { start + offset }
     }
 
+    /// [`Value::text_offset`] of the byte that is `more` behind the one that stands at byte `known` of the whole text.
+    pub(crate) fn text_offset_after(&self, known: usize, more: usize) -> usize {
+        let rest = &self.tree.text[known..self.span().end - 1];
+        if self.node().escaped { known + text::raw_offset(rest, more) } else { known + more }
+    }
+
     /// Whether this key (or string) reads `name`.
     pub fn is(&self, name: &str) -> bool {
         let node = self.node();

@@ -19,7 +19,7 @@ mod record;
 mod redact;
 mod secrets;
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::Serialize;
 
@@ -121,13 +121,15 @@ fn find_in(text: &str, part: Range<usize>, wanted: Wanted, found: &mut Vec<Found
     if wanted.pii {
         pii::find(text, part.start, &mut list);
     }
-    // Of two that overlap the first in the list stays: a secret before an address in it, a long number before its parts.
+    // Of two that overlap the first in the list stays: a secret before an address in it.
+    let mut taken: BTreeMap<usize, Found> = BTreeMap::new();
     for next in list {
-        if found.iter().all(|other| other.span.end <= next.span.start || next.span.end <= other.span.start) {
-            found.push(next);
+        let before = taken.range(..next.span.end).next_back();
+        if before.is_none_or(|(_, before)| before.span.end <= next.span.start) {
+            taken.insert(next.span.start, next);
         }
     }
-    found.sort_by_key(|found| found.span.start);
+    found.extend(taken.into_values());
 }
 
 /// Whether nothing that `at` could be the middle of stands before it: no letter, digit or underscore. The letter of an
@@ -165,4 +167,40 @@ fn words_before(text: &str, at: usize) -> Vec<String> {
     // `CQ_RING` is one word: not the one that is heard.
     let words = head.split(|char: char| !char.is_alphanumeric() && char != '_').filter(|word| !word.is_empty());
     words.rev().take(5).map(str::to_lowercase).collect()
+}
+
+/// Whether the words before a number call it something else than what `names` are the words for. Of long numbers one
+/// in ten passes a check digit, of those with a letter one in 23.
+fn is_reference(text: &str, start: usize, names: &[&str]) -> bool {
+    const OTHERS: [&str; 26] = [
+        "order",
+        "pedido",
+        "id",
+        "ticket",
+        "tracking",
+        "invoice",
+        "factura",
+        "reference",
+        "referencia",
+        "ref",
+        "sku",
+        "isbn",
+        "imei",
+        "serial",
+        "barcode",
+        "ean",
+        "timestamp",
+        "seguimiento",
+        "case",
+        "caso",
+        "seed",
+        "upc",
+        "part",
+        "model",
+        "modelo",
+        "expediente",
+    ];
+    let words = words_before(text, start);
+    let says = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+    says(&OTHERS) && !says(names)
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     Found, Kind,
     placeholder::{entropy, is_placeholder, looks_random},
+    secrets,
 };
 
 /// A secret that stands behind its name: `password = …`, `"api_key": "…"`, `my password is …`, `--token …`. `hit`: a
@@ -26,7 +27,11 @@ pub(super) fn named(text: &str, hit: Range<usize>) -> Option<Found> {
                 && !secret.starts_with("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1")
         }
     };
-    (real && !secret.contains("://")).then_some(Found { kind: Kind::Secret, what, span: value })
+    (real && !secret.contains("://") && !secrets::has_shape(secret)).then_some(Found {
+        kind: Kind::Secret,
+        what,
+        span: value,
+    })
 }
 
 /// The whole word that `hit` is in.
@@ -92,6 +97,8 @@ fn meaning(text: &str, name: &Range<usize>) -> Option<&'static str> {
 
 /// The value that is assigned to the name that ends at byte `end`. `flag`: a space is enough.
 fn value_behind(text: &str, end: usize, flag: bool) -> Option<Range<usize>> {
+    /// No value is longer, but by what is cut off here it is then no secret.
+    const LONGEST: usize = 520;
     let quotes = ['"', '\'', '`', '\\', '*'];
     let rest = &text[end..];
     let trimmed = rest.trim_start_matches(quotes).trim_start_matches([' ', '\t']);
@@ -108,6 +115,7 @@ fn value_behind(text: &str, end: usize, flag: bool) -> Option<Range<usize>> {
     };
     let value = value.trim_start_matches([' ', '\t']).trim_start_matches(quotes);
     let ends = |char: char| char.is_whitespace() || quotes.contains(&char) || matches!(char, ',' | ';' | '&');
+    let value = &value[..value.floor_char_boundary(LONGEST.min(value.len()))];
     let value = &value[..value.find(ends).unwrap_or(value.len())];
     let value = value.trim_end_matches(['.', ':', ')', '}', ']']);
     let start = value.as_ptr() as usize - text.as_ptr() as usize;
@@ -135,7 +143,8 @@ fn is_joint(byte: u8) -> bool {
     matches!(byte, b'-' | b'_' | b'.' | b'/' | b':')
 }
 
-/// Whether digits and signs stand among the letters, and not behind them: three changes or more.
+/// Whether digits and signs stand among the letters, and not behind them: three changes or more. In 32 letters and
+/// more the case may change in their place, twice as often as in `namesOfThings`.
 pub(super) fn is_mixed(value: &str) -> bool {
     let sort = |byte: u8| match byte {
         b'0'..=b'9' => 1,
@@ -149,7 +158,9 @@ pub(super) fn is_mixed(value: &str) -> bool {
         changes += usize::from(last != Some(next));
         last = Some(next);
     }
-    changes >= 3
+    let pairs = value.as_bytes().windows(2);
+    let turns = pairs.filter(|pair| pair[0].is_ascii_lowercase() != pair[1].is_ascii_lowercase()).count();
+    changes >= 3 || value.len() >= 32 && turns * 5 >= value.len() * 2
 }
 
 fn is_uuid(value: &str) -> bool {
@@ -220,10 +231,18 @@ mod tests {
             ("Your API key: q7Zr1vXb93LmKt0WcYpD5sHn", "an API key"),
             ("aws_secret_access_key=q7Zr1vXb93LmKt0WcYpD5sHn", "a secret"),
             ("?access_token=q7Zr1vXb93LmKt0WcYpD5sHn&x=1", "a token"),
+            ("OPENAI_API_KEY=q7Zr1vXb93LmKt0WcYpD5sHn", "an API key"),
             ("AccountName=a;AccountKey=q7Zr1vXb93LmKt0WcYpD5sHn;", "an Azure key"),
         ] {
             check(text, &[(what, key)]);
         }
+    }
+
+    #[test]
+    fn a_key_with_a_shape_is_named_by_it() {
+        let key = ["sk-", "q7Zr1vXb93LmKt0WcYpD5sHn"].concat();
+        check(&format!("OPENAI_API_KEY={key}"), &[("an OpenAI API key", &key)]);
+        check("token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.q7Zr1vXb93LmKt0WcYpD5sHn", &[]);
     }
 
     #[test]

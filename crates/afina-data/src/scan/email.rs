@@ -108,7 +108,10 @@ fn is_placeholder(local: &str, domain: &str) -> bool {
 
 /// What stands before is the beginning of a URL, and the address is its user's: `https://jane:secret@host`.
 fn is_login(before: &str) -> bool {
-    let word = &before[before.rfind(char::is_whitespace).map_or(0, |at| at + 1)..];
+    /// The longest name and password that are looked at.
+    const REACH: usize = 256;
+    let before = &before[before.floor_char_boundary(before.len().saturating_sub(REACH))..];
+    let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
     word.rfind("://").is_some_and(|at| !word[at + 3..].contains(['/', '?', '=', '"', '\'', '>', ',']))
 }
 

@@ -1,7 +1,7 @@
 //! Numbers that states give to people, with their check digits.
 
 use super::{
-    Found, Kind, free_after, free_before,
+    Found, Kind, free_after, free_before, is_reference,
     pii::{Digits, stands_apart},
     words_before,
 };
@@ -34,14 +34,14 @@ fn ssn(text: &str, digits: &Digits) -> Option<Found> {
         words.iter().any(|word| word == "ssn") || words.windows(2).any(|pair| pair == ["security", "social"])
     };
     let groups = match digits.lengths() {
-        [3, 2, 4, ..] if digits.gaps(3).iter().all(|gap| gap == "-") => 3,
-        [3, 2, 4, ..] if digits.gaps(3).iter().all(|gap| gap == " ") && said() => 3,
+        [3, 2, 4, ..] if digits.gaps(3).iter().all(|gap| *gap == "-") => 3,
+        [3, 2, 4, ..] if digits.gaps(3).iter().all(|gap| *gap == " ") && said() => 3,
         [9, ..] if said() => 1,
         _ => return None,
     };
     let number = digits.joined(groups);
     let (area, group, serial) = (value(&number[..3]), value(&number[3..5]), value(&number[5..]));
-    let given = !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !VOID.contains(&&*number);
+    let given = !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !VOID.contains(&number);
     let span = digits.span(groups);
     (given && stands_apart(text, &span, false)).then_some(Found {
         kind: Kind::Ssn,
@@ -55,7 +55,7 @@ fn ssn(text: &str, digits: &Digits) -> Option<Found> {
 fn cuit(text: &str, digits: &Digits) -> Option<Found> {
     let start = digits.span(1).start;
     let groups = match digits.lengths() {
-        [2, 8, 1, ..] if digits.gaps(3).iter().all(|gap| gap == "-") => 3,
+        [2, 8, 1, ..] if digits.gaps(3).iter().all(|gap| *gap == "-") => 3,
         [11, ..] if said_before(text, start, &["cuit", "cuil"]) => 1,
         _ => return None,
     };
@@ -77,7 +77,7 @@ fn cuit(text: &str, digits: &Digits) -> Option<Found> {
 /// (Servicio de Impuestos Internos).
 fn rut(text: &str, digits: &Digits) -> Option<Found> {
     let groups = match digits.lengths() {
-        [1 | 2, 3, 3, ..] if digits.gaps(3).iter().all(|gap| gap == ".") => 3,
+        [1 | 2, 3, 3, ..] if digits.gaps(3).iter().all(|gap| *gap == ".") => 3,
         [7 | 8, ..] => 1,
         _ => return None,
     };
@@ -94,8 +94,9 @@ fn rut(text: &str, digits: &Digits) -> Option<Found> {
     let span = digits.span(1).start..end + 2;
     let said = || said_before(text, span.start, &["rut", "run"]);
     // `20240115-3` is a date and a number as often.
-    let right = check.to_ascii_uppercase() == expected && value(&number) >= 1_000_000;
-    (right && stands_apart(text, &span, false) && (groups == 3 || !is_date(&number) || said())).then_some(Found {
+    let right = check.to_ascii_uppercase() == expected && value(number) >= 1_000_000;
+    let alone = right && stands_apart(text, &span, false) && (groups == 3 || !is_date(number) || said());
+    (alone && !is_reference(text, span.start, &["rut", "run"])).then_some(Found {
         kind: Kind::Rut,
         what: "a RUT",
         span,
@@ -124,7 +125,7 @@ fn spanish_letter(number: u32) -> u8 {
 fn dni(text: &str, digits: &Digits) -> Option<Found> {
     let groups = match digits.lengths() {
         [8, ..] => 1,
-        [2, 3, 3, ..] if digits.gaps(3).iter().all(|gap| gap == ".") => 3,
+        [2, 3, 3, ..] if digits.gaps(3).iter().all(|gap| *gap == ".") => 3,
         _ => return None,
     };
     let number = digits.joined(groups);
@@ -135,7 +136,8 @@ fn dni(text: &str, digits: &Digits) -> Option<Found> {
         _ => return None,
     };
     let span = digits.span(1).start..end;
-    (letter == spanish_letter(value(&number)) && stands_apart(text, &span, false)).then_some(Found {
+    let right = letter == spanish_letter(value(number)) && stands_apart(text, &span, false);
+    (right && !is_reference(text, span.start, &["dni", "nif"])).then_some(Found {
         kind: Kind::Dni,
         what: "a DNI",
         span,
@@ -237,7 +239,7 @@ mod tests {
         }
         check("mi NIE es X4567891E.", &[("a NIE", "X4567891E")]);
         check("Y-4567891-J", &[("a NIE", "Y-4567891-J")]);
-        silent(&["45678912T", "45678912SX", "145678912S", "X4567891T", "AX4567891E", "45678912 s"]);
+        silent(&["45678912T", "45678912SX", "145678912S", "ref. 45678912-S", "X4567891T", "AX4567891E", "45678912 s"]);
     }
 
     #[test]

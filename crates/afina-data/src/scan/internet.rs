@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Found, Kind, free_after, free_before, words_before};
 
+/// More than an address has.
+const LONGEST: usize = 48;
+
 /// Resolvers that everybody knows.
 const RESOLVERS: [&str; 9] = [
     "1.1.1.1",
@@ -38,7 +41,7 @@ pub(super) fn address(text: &str, start: usize) -> Option<Found> {
 /// The length of a public IPv4 address.
 fn v4(text: &str, start: usize) -> Option<usize> {
     let rest = &text[start..];
-    let len = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let len = rest.bytes().take(LONGEST).take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let word = rest[..len].trim_end_matches('.');
     let address: Ipv4Addr = word.parse().ok()?;
     let before = text[..start].chars().next_back();
@@ -118,7 +121,7 @@ fn v6(text: &str, start: usize) -> Option<usize> {
     if rest.as_bytes().get(4) != Some(&b':') {
         return None;
     }
-    let len = rest.bytes().take_while(|byte| byte.is_ascii_hexdigit() || *byte == b':').count();
+    let len = rest.bytes().take(LONGEST).take_while(|byte| byte.is_ascii_hexdigit() || *byte == b':').count();
     let word = match rest[..len].strip_suffix(':') {
         Some(word) if !word.ends_with(':') => word,
         _ => &rest[..len],

@@ -7,6 +7,8 @@ use std::ops::Range;
 const BLOCK: usize = 32;
 /// The fewest digits of a number that is looked at: an IPv4 address has four.
 const FEWEST: usize = 4;
+/// Eight groups of four digits, and the colons.
+const IPV6_LONGEST: usize = 39;
 /// The most bytes between the digits of one number, as in `(11) - 4321`.
 const WIDEST_GAP: usize = 3;
 
@@ -112,7 +114,7 @@ fn ipv6_end(bytes: &[u8], at: usize) -> Option<usize> {
     if !head {
         return None;
     }
-    let rest = &bytes[at..];
+    let rest = &bytes[at..bytes.len().min(at + IPV6_LONGEST + 1)];
     let len = rest.iter().position(|&byte| !byte.is_ascii_hexdigit() && byte != b':').unwrap_or(rest.len());
     let colons = memchr::memchr_iter(b':', &rest[..len]).count();
     let short = memchr::memmem::find(&rest[..len], b"::").is_some();

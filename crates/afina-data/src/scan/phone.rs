@@ -29,11 +29,12 @@ fn international(text: &str, digits: &Digits) -> Option<Span> {
     // The longest that the country's plan allows: digits of something else may stand behind.
     (1..=most).rev().find_map(|groups| {
         let number = digits.joined(groups);
-        let number = if plus { &number[..] } else { &number[2..] };
+        let number = if plus { number } else { &number[2..] };
         let gaps = digits.gaps(groups);
         let written =
-            gaps.iter().all(|gap| matches!(&**gap, " " | "-" | "." | "/" | " (" | ") " | ")" | "(" | ")-" | " - "));
-        let grouped = plus || groups > 1;
+            gaps.iter().all(|gap| matches!(*gap, " " | "-" | "." | "/" | " (" | ") " | ")" | "(" | ")-" | " - "));
+        // `0034 612 34 56 78`; with other signs it is the number of a part or of a lottery.
+        let grouped = plus || groups > 1 && digits.lengths()[0] > 2 && gaps.iter().all(|gap| *gap == " ");
         let span = start..digits.span(groups).end;
         let ends = !text[span.end..].starts_with(['-', '.', ':'])
             || !text[span.end + 1..].starts_with(|char: char| char.is_ascii_digit());
@@ -118,20 +119,17 @@ fn is_nanp(number: &[u8]) -> bool {
 fn national(text: &str, digits: &Digits) -> Option<Span> {
     let bracket = text[..digits.span(1).start].ends_with('(');
     let lengths = digits.lengths();
-    let gaps_are = |groups: usize, of: &[&str]| digits.gaps(groups).iter().all(|gap| of.contains(&&**gap));
+    let gaps_are = |groups: usize, of: &[&str]| digits.gaps(groups).iter().all(|gap| of.contains(gap));
     let bracketed = |groups: usize| {
         let gaps = digits.gaps(groups);
-        bracket
-            && matches!(&*gaps[0], ") " | ")" | ")-")
-            && gaps[1..].iter().all(|gap| matches!(&**gap, "-" | " " | "."))
+        bracket && matches!(gaps[0], ") " | ")" | ")-") && gaps[1..].iter().all(|gap| matches!(*gap, "-" | " " | "."))
     };
-    let even =
-        |groups: usize| gaps_are(groups, &[digits.gaps(groups)[0].as_str()]) && gaps_are(groups, &[" ", "-", "."]);
+    let even = |groups: usize| gaps_are(groups, &[digits.gaps(groups)[0]]) && gaps_are(groups, &[" ", "-", "."]);
     let head = |groups: usize| digits.joined(groups);
     let groups = match lengths {
         // 1-415-…: the rest is looked at.
         [1, 3, 3, 4, ..] if gaps_are(4, &["-"]) && head(4)[0] == b'1' && is_nanp(&head(4)[1..]) => 4,
-        [3, 3, 4, ..] if (bracketed(3) || gaps_are(3, &["-"]) || gaps_are(3, &["."])) && is_nanp(&head(3)) => 3,
+        [3, 3, 4, ..] if (bracketed(3) || gaps_are(3, &["-"]) || gaps_are(3, &["."])) && is_nanp(head(3)) => 3,
         // Mexico and Argentina.
         [2 | 3, 4, 4, ..] if bracketed(3) => 3,
         [2, 4, 4, ..] if digits.gaps(3) == [" ", "-"] => 3,
@@ -156,20 +154,22 @@ fn national(text: &str, digits: &Digits) -> Option<Span> {
         stands_apart(text, &span, spaced)
     };
     let start = if bracketed(groups.max(2)) { span.start - 1 } else { span.start };
-    (apart && !fiction && !is_dull_number(&number) && !ends_in_zeros(&number)).then_some(start..span.end)
+    (apart && !fiction && !is_dull_number(number) && !ends_in_zeros(number)).then_some(start..span.end)
 }
 
 /// Digits that the text calls a phone number.
 fn called_so(text: &str, digits: &Digits) -> Option<Span> {
     let before = &text[..digits.span(1).start];
     let bracket = before.ends_with('(');
-    // With a `+` it is judged as an international one.
-    let fewest = called(text, before.len()).filter(|_| !before.ends_with('+'))?;
     let lengths = digits.lengths();
-    (1..=lengths.len().min(6)).rev().find_map(|groups| {
-        let number = digits.joined(groups);
+    // With a `+` it is judged as an international one.
+    if before.ends_with('+') || lengths.iter().sum::<usize>() < 8 {
+        return None;
+    }
+    let found = (1..=lengths.len().min(6)).rev().find_map(|groups| {
+        let number = Some(digits.joined(groups)).filter(|number| (8..=13).contains(&number.len()))?;
         let gaps = digits.gaps(groups);
-        let written = gaps.iter().all(|gap| matches!(&**gap, " " | "-" | "." | ") " | ")"));
+        let written = gaps.iter().all(|gap| matches!(*gap, " " | "-" | "." | ") " | ")"));
         let spaced = gaps.iter().any(|gap| gap.contains(' '));
         let span = digits.span(groups);
         let (start, apart) = match bracket {
@@ -177,11 +177,13 @@ fn called_so(text: &str, digits: &Digits) -> Option<Span> {
             false => (span.start, stands_apart(text, &span, spaced)),
         };
         let tolerable =
-            !is_dull_number(&number) && !ends_in_zeros(&number) && !is_date_or_time(&lengths[..groups], &number);
-        let nobody = number.len() == 10 && is_fictional(&number)
-            || lengths[..groups] == [3, 3, 4] && gaps.iter().all(|gap| gap == "-") && number[0] < b'2';
-        ((fewest..=13).contains(&number.len()) && written && apart && tolerable && !nobody).then_some(start..span.end)
-    })
+            !is_dull_number(number) && !ends_in_zeros(number) && !is_date_or_time(&lengths[..groups], number);
+        let nobody = number.len() == 10 && is_fictional(number)
+            || lengths[..groups] == [3, 3, 4] && gaps.iter().all(|gap| *gap == "-") && number[0] < b'2';
+        (written && apart && tolerable && !nobody).then_some((start..span.end, number.len()))
+    });
+    let (span, len) = found?;
+    called(text, before.len()).is_some_and(|fewest| len >= fewest).then_some(span)
 }
 
 /// Ten digits as of North America that are nobody's.
@@ -311,6 +313,8 @@ mod tests {
             "+34 600 000 000",
             "x+34612345678",
             "(2+34612345678)",
+            "0034-5146-3684",
+            "00 34 51 46 36 84",
             "UTC+05:30, +15%, C++11",
         ]);
     }

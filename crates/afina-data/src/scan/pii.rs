@@ -50,33 +50,48 @@ fn number(text: &str, start: usize, floor: usize) -> Option<Found> {
     (found.span.start >= floor).then_some(found)
 }
 
-/// Groups of digits with little between them.
-pub(super) struct Digits {
-    groups: Vec<Range<usize>>,
-    lengths: Vec<usize>,
-    /// Digits and all between them.
-    joined: Vec<u8>,
-    gaps: Vec<String>,
+/// The most groups of one number, and the most digits.
+const GROUPS: usize = 9;
+const DIGITS: usize = 40;
+
+/// Groups of digits with little between them. No memory is asked for: there are many in a table.
+pub(super) struct Digits<'t> {
+    start: usize,
+    count: usize,
+    lengths: [usize; GROUPS],
+    ends: [usize; GROUPS],
+    /// Behind each group; a space without a line break counts as a space.
+    gaps: [&'t str; GROUPS],
+    joined: [u8; DIGITS],
 }
 
-impl Digits {
+impl<'t> Digits<'t> {
     /// The groups from the digit at byte `start` on.
-    pub(super) fn read(text: &str, start: usize) -> Digits {
-        const MOST: usize = 9;
+    pub(super) fn read(text: &'t str, start: usize) -> Digits<'t> {
         let bytes = text.as_bytes();
-        let mut digits = Digits { groups: Vec::new(), lengths: Vec::new(), joined: Vec::new(), gaps: Vec::new() };
-        let mut at = start;
-        while digits.groups.len() < MOST {
+        let mut digits = Digits {
+            start,
+            count: 0,
+            lengths: [0; GROUPS],
+            ends: [0; GROUPS],
+            gaps: [""; GROUPS],
+            joined: [0; DIGITS],
+        };
+        let (mut at, mut total) = (start, 0);
+        while digits.count < GROUPS {
             let end = behind_digits(text, at);
-            digits.groups.push(at..end);
-            digits.lengths.push(end - at);
-            digits.joined.extend(&bytes[at..end]);
+            let Some(joined) = digits.joined.get_mut(total..total + end - at) else { break };
+            joined.copy_from_slice(&bytes[at..end]);
+            total += end - at;
+            (digits.lengths[digits.count], digits.ends[digits.count]) = (end - at, end);
+            digits.count += 1;
             let Some(gap) = bytes[end..].iter().take(4).position(u8::is_ascii_digit) else { break };
-            let between = text.get(end..end + gap).unwrap_or_default().replace('\u{A0}', " ");
-            if between.is_empty() || between.len() > 3 || !between.bytes().all(|byte| b" -./()".contains(&byte)) {
-                break;
-            }
-            digits.gaps.push(between);
+            let between = match text.get(end..end + gap) {
+                Some("\u{A0}") => " ",
+                Some(between) if between.bytes().all(|byte| b" -./()".contains(&byte)) => between,
+                _ => break,
+            };
+            digits.gaps[digits.count - 1] = between;
             at = end + gap;
         }
         digits
@@ -84,33 +99,35 @@ impl Digits {
 
     /// How many digits each group has.
     pub(super) fn lengths(&self) -> &[usize] {
-        &self.lengths
+        &self.lengths[..self.count]
     }
 
     /// What stands between the first `groups` groups.
-    pub(super) fn gaps(&self, groups: usize) -> &[String] {
+    pub(super) fn gaps(&self, groups: usize) -> &[&'t str] {
         &self.gaps[..groups - 1]
     }
 
     /// The digits of the first `groups` groups.
-    pub(super) fn joined(&self, groups: usize) -> Vec<u8> {
-        self.joined[..self.lengths[..groups].iter().sum()].to_vec()
+    pub(super) fn joined(&self, groups: usize) -> &[u8] {
+        &self.joined[..self.lengths[..groups].iter().sum()]
     }
 
     /// From the first digit to behind the last of the first `groups` groups.
     pub(super) fn span(&self, groups: usize) -> Range<usize> {
-        self.groups[0].start..self.groups[groups - 1].end
+        self.start..self.ends[groups - 1]
     }
 
     /// Whether the first `groups` groups have one of `signs` between them, always the same, and are a number of their
     /// own.
     pub(super) fn is_alone(&self, text: &str, groups: usize, signs: &[&str]) -> bool {
         let gaps = self.gaps(groups);
-        let even = gaps.first().is_none_or(|first| signs.contains(&&**first) && gaps.iter().all(|gap| gap == first));
-        // A number in groups of four goes on with a group of four; a date behind it is another number.
-        let spaced = gaps.first().is_some_and(|gap| gap == " ");
-        even && stands_apart(text, &self.span(groups), false)
-            && !(spaced && self.lengths.get(groups) == Some(&self.lengths[groups - 1]) && self.gaps[groups - 1] == " ")
+        let even = gaps.first().is_none_or(|first| signs.contains(first) && gaps.iter().all(|gap| gap == first));
+        // A number in groups of four goes on with a group of four; a date or a whole number more behind it is another.
+        let more = &self.lengths()[groups..];
+        let again = more.starts_with(&self.lengths()[..groups]);
+        let spaced = gaps.first().is_some_and(|gap| *gap == " ") && self.gaps[groups - 1] == " ";
+        let goes_on = spaced && more.first() == Some(&self.lengths[groups - 1]) && !again;
+        even && !goes_on && stands_apart(text, &self.span(groups), false)
     }
 }
 

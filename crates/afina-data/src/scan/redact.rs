@@ -117,7 +117,7 @@ impl Redacting {
                 break;
             };
             for_candidates(root, self.wanted, |value, text, found| {
-                edits.push((value.span(), self.string(value, text, found)));
+                edits.push((value.span(), self.string(value, text, &found)));
             });
             at = parsed.end;
         }
@@ -125,36 +125,60 @@ impl Redacting {
     }
 
     /// A string as JSON, with its quotes: until nothing is found in it.
-    fn string(&mut self, value: Value, text: &str, found: Vec<Found>) -> String {
-        let raw_start = value.span().start;
-        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-        for found in found {
-            let name = self.names.name(text, &found);
-            let (range, name) = fit(text, found.span, name);
-            let range = value.text_offset(range.start) - raw_start..value.text_offset(range.end) - raw_start;
-            // Both are in one number of a JSON text inside.
-            if edits.last().is_none_or(|(last, _)| last.end <= range.start) {
-                edits.push((range, escaped(&name)));
+    fn string(&mut self, value: Value, text: &str, found: &[Found]) -> String {
+        let mut raw = self.replaced(value, text, found);
+        let mut parser = Parser::default();
+        loop {
+            // What stood beside a value may be one only now that the value is gone.
+            let again = parser.parse(&raw, 0).root().and_then(|value| {
+                let text = value.text()?;
+                let found = find(&text, self.wanted);
+                (!found.is_empty()).then(|| self.replaced(value, &text, &found))
+            });
+            match again {
+                Some(again) => raw = again,
+                None => return raw,
             }
         }
-        let raw = apply(value.raw(), &edits);
+    }
+
+    /// A string as JSON, with placeholders for what was found in its text.
+    fn replaced(&mut self, value: Value, text: &str, found: &[Found]) -> String {
         let mut parser = Parser::default();
-        let again = parser.parse(&raw, 0).root().and_then(|value| {
-            let text = value.text()?;
-            let found = find(&text, self.wanted);
-            (!found.is_empty()).then(|| self.string(value, &text, found))
-        });
-        again.unwrap_or(raw)
+        let inside = json_inside(text, &mut parser);
+        let raw_start = value.span().start;
+        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+        let (mut from, mut raw_from) = (0, value.text_offset(0));
+        let mut raw_offset = |offset: usize| {
+            raw_from = value.text_offset_after(raw_from, offset - from);
+            from = offset;
+            raw_from - raw_start
+        };
+        let mut done = 0;
+        for found in found {
+            let name = self.names.name(text, found);
+            let (range, name) = fit(inside, found.span.clone(), name);
+            // Otherwise both are in one number of a JSON text inside.
+            if range.start >= done {
+                done = range.end;
+                edits.push((raw_offset(range.start)..raw_offset(range.end), escaped(&name)));
+            }
+        }
+        apply(value.raw(), &edits)
     }
 
     fn plain(&mut self, text: &str) -> Option<String> {
-        let found = find(text, self.wanted);
-        if found.is_empty() {
-            return None;
+        let mut redacted: Option<String> = None;
+        loop {
+            let current = redacted.as_deref().unwrap_or(text);
+            let found = find(current, self.wanted);
+            if found.is_empty() {
+                return redacted;
+            }
+            let edits: Vec<_> =
+                found.iter().map(|found| (found.span.clone(), self.names.name(current, found))).collect();
+            redacted = Some(apply(current, &edits));
         }
-        let edits: Vec<_> = found.iter().map(|found| (found.span.clone(), self.names.name(text, found))).collect();
-        let redacted = apply(text, &edits);
-        Some(self.plain(&redacted).unwrap_or(redacted))
     }
 }
 
@@ -174,25 +198,39 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// What to put where in `text`, so that a JSON text stays one: for a number a string, with its quotes.
-fn fit(text: &str, span: Range<usize>, name: String) -> (Range<usize>, String) {
+/// The JSON text that a text is, if it is one.
+fn json_inside<'t>(text: &'t str, parser: &'t mut Parser) -> Option<Value<'t>> {
     if !text.trim_ascii_start().starts_with(['{', '[']) {
-        return (span, name);
+        return None;
     }
-    let mut parser = Parser::default();
     let parsed = parser.parse(text, 0);
-    let whole = parsed.faults.is_empty() && parsed.end == text.len();
-    match parsed.root().filter(|_| whole).and_then(|root| root.scalar_at(span.start)) {
+    parsed.root().filter(|_| parsed.faults.is_empty() && parsed.end == text.len())
+}
+
+/// What to put where in a text, so that the JSON text `inside` it stays one: for a number a string, with its quotes.
+fn fit(inside: Option<Value>, span: Range<usize>, name: String) -> (Range<usize>, String) {
+    match inside.and_then(|root| root.scalar_at(span.start)) {
         Some(value) if value.kind() == Json::Number => (value.span(), format!("\"{name}\"")),
-        Some(value) if value.span().end >= span.end => {
-            let Some(inner) = value.text() else { return (span, name) };
-            let within = |at: usize| (0..=inner.len()).find(|&inside| value.text_offset(inside) >= at);
-            let Some((start, end)) = within(span.start).zip(within(span.end)) else { return (span, name) };
-            let (range, name) = fit(&inner, start..end, name);
+        Some(value) if matches!(value.kind(), Json::String | Json::Key) && span.end < value.span().end => {
+            let mut parser = Parser::default();
+            let Some(text) = value.text() else { return (span, name) };
+            let Some(inside) = json_inside(&text, &mut parser) else { return (span, name) };
+            let (start, end) = (offset_in(value, &text, span.start), offset_in(value, &text, span.end));
+            let (range, name) = fit(Some(inside), start..end, name);
             (value.text_offset(range.start)..value.text_offset(range.end), escaped(&name))
         }
         _ => (span, name),
     }
+}
+
+/// Where in the text of `value` byte `at` of the text around it stands.
+fn offset_in(value: Value, text: &str, at: usize) -> usize {
+    let (mut low, mut high) = (0, text.len());
+    while low < high {
+        let middle = (low + high) / 2;
+        if value.text_offset(middle) < at { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 /// The placeholders that were given. A value is kept as a number of 64 bits: among a million different ones two have

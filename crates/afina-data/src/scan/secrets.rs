@@ -57,7 +57,7 @@ const SHAPES: [Shape; 41] = [
     shape("xapp-", "a Slack token", token, 20, 250),
     shape("SG.", "a SendGrid API key", dotted, 66, 66),
     shape("npm_", "an npm token", alphanumeric, 36, 36),
-    shape("pypi-", "a PyPI token", token, 50, 1000),
+    shape("pypi-", "a PyPI token", token, 50, 400),
     shape("gsk_", "a Groq API key", alphanumeric, 48, 60),
     shape("xai-", "an xAI API key", alphanumeric, 60, 100),
     shape("pplx-", "a Perplexity API key", alphanumeric, 40, 64),
@@ -130,9 +130,15 @@ fn secret(what: &'static str, start: usize, end: usize) -> Found {
     Found { kind: Kind::Secret, what, span: start..end }
 }
 
-/// How many bytes of `text` from `at` on are of the alphabet.
+/// Whether a value has a shape of its own: it is judged by that, wherever it stands.
+pub(super) fn has_shape(value: &str) -> bool {
+    value.starts_with("eyJ") || SHAPES.iter().any(|shape| value.starts_with(shape.prefix))
+}
+
+/// How many bytes of `text` from `at` on are of the alphabet, up to one more than any key has.
 fn length(text: &str, at: usize, alphabet: fn(u8) -> bool) -> usize {
-    text.as_bytes()[at..].iter().take_while(|byte| alphabet(**byte)).count()
+    const LONGEST: usize = 1 << 13;
+    text.as_bytes()[at..].iter().take(LONGEST + 1).take_while(|byte| alphabet(**byte)).count()
 }
 
 fn key(text: &str, at: usize) -> Option<Found> {
@@ -154,7 +160,8 @@ fn key(text: &str, at: usize) -> Option<Found> {
     }
     let shape = SHAPES.iter().find(|shape| rest.starts_with(shape.prefix))?;
     let body_start = start + shape.prefix.len();
-    let mut len = length(text, body_start, shape.body);
+    let body = text.as_bytes()[body_start..].iter().take(shape.len.1 + 1);
+    let mut len = body.take_while(|byte| (shape.body)(**byte)).count();
     while text.as_bytes()[body_start..body_start + len].last() == Some(&b'.') {
         len -= 1;
     }
@@ -162,14 +169,17 @@ fn key(text: &str, at: usize) -> Option<Found> {
     let body = &text[body_start..end];
     let whole = (shape.len.0..=shape.len.1).contains(&len) && free_after(text, end);
     // Tokens of Hugging Face may have no digit.
-    let random = if shape.prefix == "hf_" { entropy(body) >= 3.0 && !is_placeholder(body) } else { looks_random(body) };
+    let random = || match shape.prefix {
+        "hf_" => entropy(body) >= 3.0 && !is_placeholder(body),
+        _ => looks_random(body),
+    };
     let right = match shape.prefix {
         "SG." => body.split('.').map(str::len).eq([22, 43]),
         // The macaroon of a token begins with these bytes.
         "pypi-" => body.starts_with("AgE"),
         _ => true,
     };
-    (whole && random && right).then(|| secret(shape.what, start, end))
+    (whole && right && random()).then(|| secret(shape.what, start, end))
 }
 
 fn twilio(text: &str, start: usize) -> Option<Found> {
@@ -191,20 +201,18 @@ fn slack_webhook(text: &str, start: usize) -> Option<Found> {
 /// `Bearer` and a token, `at` being where the token begins.
 fn bearer(text: &str, at: usize) -> Option<Found> {
     let word = at.checked_sub("Bearer ".len())?;
-    if !matches!(text.as_bytes()[word], b'B' | b'b') || !free_before(text, word) || text[at..].starts_with("eyJ") {
+    if !matches!(text.as_bytes()[word], b'B' | b'b') || !free_before(text, word) {
         return None;
     }
     let len = length(text, at, |byte| dotted(byte) || matches!(byte, b'~' | b'+' | b'/' | b'='));
     let token = text[at..at + len].trim_end_matches('.');
     let random = token.len() >= 16 && looks_random(token) && assignment::is_mixed(token);
-    // A key with a shape of its own is named by it.
-    let named = SHAPES.iter().any(|shape| token.starts_with(shape.prefix));
-    (random && !named).then(|| secret("a bearer token", at, at + token.len()))
+    (random && !has_shape(token)).then(|| secret("a bearer token", at, at + token.len()))
 }
 
 /// A JSON Web Token (RFC 7519): header, claims and signature.
 fn jwt(text: &str, start: usize) -> Option<Found> {
-    if !free_before(text, start) {
+    if !free_before(text, start) || text[..start].ends_with(['-', '.']) {
         return None;
     }
     let token = &text[start..start + length(text, start, dotted)];
@@ -225,15 +233,19 @@ fn jwt(text: &str, start: usize) -> Option<Found> {
 
 /// A private key in PEM (RFC 7468), to its end or as far as it goes.
 fn pem(text: &str, start: usize) -> Option<Found> {
-    /// Letters of the key below which it is left out, as in `…MIIEvQIBADAN…`.
-    const FEWEST: usize = 24;
-    let label_end = start + 11 + text[start + 11..].find("-----")?;
+    /// Letters of the key below which there is none; with dots for the rest it is a sample.
+    const FEWEST: usize = 16;
+    const FEWEST_WITH_DOTS: usize = 64;
+    /// The longest that is looked at: an RSA key of 16,384 bits has 12,700 letters.
+    const LONGEST: usize = 1 << 14;
+    let upto = |len: usize| text.floor_char_boundary((start + len).min(text.len()));
+    let label_end = start + 11 + text[start + 11..upto(60)].find("-----")?;
     let label = &text[start + 11..label_end];
-    if !label.ends_with("PRIVATE KEY") && !label.ends_with("PRIVATE KEY BLOCK") || label.len() > 40 {
+    if !label.ends_with("PRIVATE KEY") && !label.ends_with("PRIVATE KEY BLOCK") {
         return None;
     }
     let body_start = label_end + 5;
-    let body = &text[body_start..];
+    let body = &text[body_start..upto(LONGEST)];
     let (len, end) = match body.find("-----END ") {
         Some(len) => (len, body[len + 9..].find("-----").map_or(body.len(), |behind| len + 9 + behind + 5)),
         None => {
@@ -244,7 +256,8 @@ fn pem(text: &str, start: usize) -> Option<Found> {
     };
     let body = &body[..len];
     let letters = body.bytes().filter(|&byte| base64(byte)).count();
-    (letters >= FEWEST && !is_placeholder(body) && entropy(body) > 3.0)
+    let fewest = if body.contains("...") || body.contains('…') { FEWEST_WITH_DOTS } else { FEWEST };
+    (letters >= fewest && !is_placeholder(body) && entropy(body) > 3.0)
         .then(|| secret("a private key", start, body_start + end))
 }
 
