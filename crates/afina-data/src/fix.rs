@@ -88,7 +88,7 @@ pub fn fix(
     out: &mut dyn Write,
     log: &mut dyn FnMut(FixItem),
 ) -> io::Result<FixSummary> {
-    let options = &ReadOptions { examples: false, windows: false, ..options.clone() };
+    let options = &ReadOptions { windows: false, ..options.clone() };
     let allowed = if unsafe_fixes { Safety::Unsafe } else { Safety::Safe };
     let mut head = Vec::new();
     (&mut *source).take(HEAD_BYTES).read_to_end(&mut head)?;

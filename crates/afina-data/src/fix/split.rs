@@ -163,7 +163,7 @@ impl<'s> Splitter<'s> {
             if rest.is_empty() {
                 break;
             }
-            if !found.is_empty() && !self.in_array && !rest.starts_with('{') {
+            if !found.is_empty() && !rest.starts_with('{') {
                 if !self.tail(work, at) {
                     return Ok(None);
                 }
@@ -243,6 +243,7 @@ impl<'s> Splitter<'s> {
         let rest = work.text[at..].trim_ascii();
         let brackets = rest.bytes().all(|byte| matches!(byte, b'}' | b']' | b',' | b' ' | b'\t'));
         let what = format!("removed `{}` behind the record", excerpt(rest));
+        self.in_array &= !(brackets && rest.contains(']'));
         match brackets {
             true => work.notes.push(Note::safe("multiple-objects-on-line", what)),
             false if self.allowed == Safety::Unsafe => {

@@ -13,7 +13,7 @@ pub(super) fn fixed(data: &[u8], options: &ReadOptions, unsafe_fixes: bool) -> (
 }
 
 #[track_caller]
-fn check_with(options: &ReadOptions, unsafe_fixes: bool, data: impl AsRef<[u8]>, expect: Expect) {
+pub(super) fn check_with(options: &ReadOptions, unsafe_fixes: bool, data: impl AsRef<[u8]>, expect: Expect) {
     let (out, log, _) = fixed(data.as_ref(), options, unsafe_fixes);
     let mut shown = String::from_utf8_lossy(&out).into_owned() + "──\n";
     for item in log {
@@ -29,19 +29,19 @@ fn check_with(options: &ReadOptions, unsafe_fixes: bool, data: impl AsRef<[u8]>,
 
 /// Safe fixes, for supervised data.
 #[track_caller]
-fn check(data: impl AsRef<[u8]>, expect: Expect) {
+pub(super) fn check(data: impl AsRef<[u8]>, expect: Expect) {
     check_with(&ReadOptions::new(Method::Sft, Profile::OpenAi), false, data, expect);
 }
 
 /// All fixes.
 #[track_caller]
-fn check_unsafe(data: impl AsRef<[u8]>, expect: Expect) {
+pub(super) fn check_unsafe(data: impl AsRef<[u8]>, expect: Expect) {
     check_with(&ReadOptions::new(Method::Sft, Profile::OpenAi), true, data, expect);
 }
 
 /// Safe fixes of a record of `user` and `assistant`, with the given messages between them.
 #[track_caller]
-fn check_messages(messages: &[&str], expect: Expect) {
+pub(super) fn check_messages(messages: &[&str], expect: Expect) {
     check(records(messages), expect);
 }
 
@@ -290,122 +290,6 @@ fn what_nobody_can_mend_stays_and_is_named() {
         "",
         expect![[r#"
         ──
-    "#]],
-    );
-}
-
-#[test]
-fn messages_are_mended() {
-    check_messages(
-        &[
-            r#"{"role":"Human","content":"x"},{"from":"gpt","value":"y"}"#,
-            r#"{"role":"developer","content":"x"}"#,
-            r#"{"role":"assistant","content":"x","weight":1.0},{"role":"user","content":"y","weight":0}"#,
-            r#"{"role":"assistant","content":"x","weight":"0"},{"role":"user","content":"y","name":7}"#,
-            r#"{"role":"user","content":42},null"#,
-            r#"{"role":"assistant","content":{"a": "b\n"}},{"role":"user","content":{"type":"text","text":"x"}}"#,
-            r#"{"role":"user","content":["x",{"text":"y"},{"type":"input_text","text":"z"}]}"#,
-            r#"{"role":"user","content":"x","id":null,"seen":[]}"#,
-        ],
-        expect![[r#"
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"system","content":"x"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":1},{"role":"user","content":"y"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"y","name":"7"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"42"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"{\"a\": \"b\\n\"}"},{"role":"user","content":[{"type":"text","text":"x"}]},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type": "text", "text": "x"},{"type":"text","text":"y"},{"type":"text","text":"z"}]},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"Ok."}]}
-            ──
-            1 → 1: unknown-role: wrote `user` for `Human`
-            1 → 1: missing-role: renamed `from` to `role`
-            1 → 1: missing-content: renamed `value` to `content`
-            1 → 1: unknown-role: wrote `assistant` for `gpt`
-            2 → 2: developer-role: wrote `system` for `developer`
-            3 → 3: weight-invalid: wrote weight 1 for `1.0`
-            3 → 3: weight-on-non-assistant: removed `weight` (0) of a message that is not trained
-            4 → 4: weight-invalid: wrote weight 0 for `"0"`
-            4 → 4: name-invalid: put the name `7` in quotes
-            5 → 5: content-not-string: put the content `42` in quotes
-            5 → 5: message-not-object: removed null from the messages
-            6 → 6: content-object: wrote the object as a string with JSON in it
-            6 → 6: content-object: put the content part in a list
-            7 → 7: part-not-object: made a string a text part
-            7 → 7: part-type-missing: gave a part the type `text`
-            7 → 7: part-type-unknown: wrote a part of type `input_text` as the chat format has it
-            8 → 8: unknown-message-key: removed the key `id` with `null`
-            8 → 8: unknown-message-key: removed the key `seen` with `[]`
-        "#]],
-    );
-}
-
-#[test]
-fn records_are_mended() {
-    check(
-        [
-            r#"{"messages":"[{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]"}"#,
-            r#"{"Messages":[{"role":"user","content":"a"},{"role":"assistant","content":"c"}]}"#,
-            r#"{"messages":[[{"role":"user","content":"a"},{"role":"assistant","content":"d"}]]}"#,
-            r#"{"messages":[{"role":"user","content":"a","content":"a"},{"role":"assistant","content":"e"}]}"#,
-        ]
-        .join("\n"),
-        expect![[r#"
-            {"messages":[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"c"}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"d"}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"e"}]}──
-            1 → 1: messages-is-string: decoded the JSON in a string
-            2 → 2: missing-messages: renamed `Messages` to `messages`
-            3 → 3: message-not-object: took the messages out of a list in the list
-            4 → 4: duplicate-key: removed `content`, which comes again
-        "#]],
-    );
-}
-
-#[test]
-fn tools_are_mended() {
-    let tools = r#""tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"integer"}}}}}]"#;
-    let file = [
-        format!(r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":{{"x": 1}}}}}}]}},{{"role":"tool","content":null}},{{"role":"assistant","content":"b","tool_calls":[]}}],{tools}}}"#),
-        r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","name":"f","parameters":{}},{"name":"g","input_schema":{}}],"parallel_tool_calls":"true"}"#.to_owned(),
-    ];
-    check(
-        file.join("\n"),
-        expect![[r#"
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"call_1_0","type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}}]},{"tool_call_id":"call_1_0","role":"tool","content":""},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"integer"}}}}}]}
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type": "function", "function": {"name": "f", "parameters": {}}},{"type": "function", "function": {"name": "g", "parameters": {}}}],"parallel_tool_calls":true}──
-        1 → 1: tool-call-type-invalid: added `"type": "function"`
-        1 → 1: tool-arguments-not-string: wrote the arguments of a call as a string
-        1 → 1: null-content: wrote an empty text for null
-        1 → 1: tool-calls-empty: removed `tool_calls`, which says nothing
-        1 → 1: tool-call-missing-id: gave a call the id `call_1_0`
-        1 → 1: tool-message-missing-id: named the call that is answered, `call_1_0`
-        2 → 2: tool-flat-format: put name and parameters of a tool under `function` (2 times)
-        2 → 2: parallel-tool-calls-type: wrote true for `"true"`
-    "#]],
-    );
-}
-
-#[test]
-fn preference_records_are_mended() {
-    let file = [
-        r#"{"prompt":"a","preferred_completion":"b","non_preferred_output":{"content":"c"}}"#,
-        r#"{"input":[{"role":"human","content":"a"}],"preferred_output":[{"role":"assistant","content":"b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}"#,
-    ];
-    check_with(
-        &ReadOptions::new(Method::Dpo, Profile::OpenAi),
-        false,
-        file.join("\n"),
-        expect![[r#"
-        {"input":{"messages": [{"role": "user", "content": "a"}]},"preferred_output":[{"role": "assistant", "content": "b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}
-        {"input":{"messages": [{"role":"user","content":"a"}]},"preferred_output":[{"role":"assistant","content":"b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}──
-        1 → 1: dpo-missing-input: wrote `prompt` as `input`
-        1 → 1: dpo-completion-key-names: renamed `preferred_completion` to `preferred_output`
-        1 → 1: dpo-output-not-array: made the answer an assistant message
-        1 → 1: dpo-output-not-array: put the answer in a list
-        1 → 1: missing-role: gave the answer the role `assistant`
-        2 → 2: dpo-input-invalid: put the prompt in `messages` of `input`
-        2 → 2: unknown-role: wrote `user` for `human`
     "#]],
     );
 }

@@ -128,7 +128,10 @@ fn mime(base64: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect;
+
     use super::*;
+    use crate::fix::tests::check_messages;
 
     const PNG: &str =
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -168,5 +171,38 @@ mod tests {
         ] {
             assert_eq!(payload(url).and_then(|(payload, _)| mime(&payload)), None, "{url}");
         }
+    }
+
+    #[test]
+    fn image_parts_are_mended() {
+        let part = |part: &str| format!(r#"{{"role":"user","content":[{{"type":"image_url",{part}}}]}}"#);
+        let png = format!("data:image/png;base64,{PNG}");
+        let parts = [
+            format!(r#""image_url":"{png}""#),
+            format!(r#""url":"{png}""#),
+            format!(r#""image_url":{{"url":"{png}","detail":"HIGH"}}"#),
+            format!(r#""image_url":{{"url":"{PNG}"}}"#),
+            format!(r#""image_url":{{"url":"data:image/jpg;base64,{PNG}"}}"#),
+            r#""image_url":{"url":" https://example.com/a.png "}"#.to_owned(),
+        ];
+        let messages = parts.each_ref().map(|text| part(text));
+        check_messages(
+            &messages.each_ref().map(String::as_str),
+            expect![[r#"
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url":{"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url": {"url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==","detail":"high"}}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}]},{"role":"assistant","content":"Ok."}]}
+            ──
+            1 → 1: image-url-string: put the image's address in an object
+            2 → 2: image-url-missing: put the image's address in `image_url`
+            3 → 3: image-detail-invalid: wrote detail `high`
+            4 → 4: image-url-scheme: put the type of the image before its base64 text
+            5 → 5: image-mime-mismatch: wrote the type that the image's bytes have
+            6 → 6: image-url-scheme: removed whitespace around an image's address
+        "#]],
+        );
     }
 }

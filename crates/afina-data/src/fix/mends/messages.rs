@@ -122,3 +122,55 @@ pub(super) fn all_weights_zero(_: &Context) -> Option<Mend> {
 pub(super) fn missing_assistant_message(_: &Context) -> Option<Mend> {
     Mend::remove_line("removed the line: no message of it is the assistant's")
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::fix::tests::check_messages;
+
+    #[test]
+    fn messages_are_mended() {
+        check_messages(
+            &[
+                r#"{"role":"Human","content":"x"},{"from":"gpt","value":"y"}"#,
+                r#"{"role":"developer","content":"x"}"#,
+                r#"{"role":"assistant","content":"x","weight":1.0},{"role":"user","content":"y","weight":0}"#,
+                r#"{"role":"assistant","content":"x","weight":"0"},{"role":"user","content":"y","name":7}"#,
+                r#"{"role":"user","content":42},null"#,
+                r#"{"role":"assistant","content":{"a": "b\n"}},{"role":"user","content":{"type":"text","text":"x"}}"#,
+                r#"{"role":"user","content":["x",{"text":"y"},{"type":"input_text","text":"z"}]}"#,
+                r#"{"role":"user","content":"x","id":null,"seen":[]}"#,
+            ],
+            expect![[r#"
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"system","content":"x"},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":1},{"role":"user","content":"y"},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"y","name":"7"},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"42"},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"{\"a\": \"b\\n\"}"},{"role":"user","content":[{"type":"text","text":"x"}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type": "text", "text": "x"},{"type":"text","text":"y"},{"type":"text","text":"z"}]},{"role":"assistant","content":"Ok."}]}
+            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"Ok."}]}
+            ──
+            1 → 1: unknown-role: wrote `user` for `Human`
+            1 → 1: missing-role: renamed `from` to `role`
+            1 → 1: missing-content: renamed `value` to `content`
+            1 → 1: unknown-role: wrote `assistant` for `gpt`
+            2 → 2: developer-role: wrote `system` for `developer`
+            3 → 3: weight-invalid: wrote weight 1 for `1.0`
+            3 → 3: weight-on-non-assistant: removed `weight` (0) of a message that is not trained
+            4 → 4: weight-invalid: wrote weight 0 for `"0"`
+            4 → 4: name-invalid: put the name `7` in quotes
+            5 → 5: content-not-string: put the content `42` in quotes
+            5 → 5: message-not-object: removed null from the messages
+            6 → 6: content-object: wrote the object as a string with JSON in it
+            6 → 6: content-object: put the content part in a list
+            7 → 7: part-not-object: made a string a text part
+            7 → 7: part-type-missing: gave a part the type `text`
+            7 → 7: part-type-unknown: wrote a part of type `input_text` as the chat format has it
+            8 → 8: unknown-message-key: removed the key `id` with `null`
+            8 → 8: unknown-message-key: removed the key `seen` with `[]`
+        "#]],
+        );
+    }
+}

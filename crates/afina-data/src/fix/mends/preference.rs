@@ -65,3 +65,34 @@ pub(super) fn dpo_output_empty(_: &Context) -> Option<Mend> {
 pub(super) fn dpo_identical_outputs(_: &Context) -> Option<Mend> {
     Mend::remove_line("removed the line: its two answers are the same")
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::{Method, Profile, ReadOptions, fix::tests::check_with};
+
+    #[test]
+    fn preference_records_are_mended() {
+        let file = [
+            r#"{"prompt":"a","preferred_completion":"b","non_preferred_output":{"content":"c"}}"#,
+            r#"{"input":[{"role":"human","content":"a"}],"preferred_output":[{"role":"assistant","content":"b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}"#,
+        ];
+        check_with(
+            &ReadOptions::new(Method::Dpo, Profile::OpenAi),
+            false,
+            file.join("\n"),
+            expect![[r#"
+        {"input":{"messages": [{"role": "user", "content": "a"}]},"preferred_output":[{"role": "assistant", "content": "b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}
+        {"input":{"messages": [{"role":"user","content":"a"}]},"preferred_output":[{"role":"assistant","content":"b"}],"non_preferred_output":[{"role":"assistant","content":"c"}]}──
+        1 → 1: dpo-missing-input: wrote `prompt` as `input`
+        1 → 1: dpo-completion-key-names: renamed `preferred_completion` to `preferred_output`
+        1 → 1: dpo-output-not-array: made the answer an assistant message
+        1 → 1: dpo-output-not-array: put the answer in a list
+        1 → 1: missing-role: gave the answer the role `assistant`
+        2 → 2: dpo-input-invalid: put the prompt in `messages` of `input`
+        2 → 2: unknown-role: wrote `user` for `human`
+    "#]],
+        );
+    }
+}

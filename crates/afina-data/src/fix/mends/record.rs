@@ -97,3 +97,33 @@ pub(super) fn misnamed<'t>(object: Value<'t>, names: &[&str]) -> Option<crate::j
     let found = object.members().find(|found| found.key.text().is_some_and(|name| like(&name)))?;
     member(object, &found.key.text()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::fix::tests::check;
+
+    #[test]
+    fn records_are_mended() {
+        check(
+            [
+                r#"{"messages":"[{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]"}"#,
+                r#"{"Messages":[{"role":"user","content":"a"},{"role":"assistant","content":"c"}]}"#,
+                r#"{"messages":[[{"role":"user","content":"a"},{"role":"assistant","content":"d"}]]}"#,
+                r#"{"messages":[{"role":"user","content":"a","content":"a"},{"role":"assistant","content":"e"}]}"#,
+            ]
+            .join("\n"),
+            expect![[r#"
+            {"messages":[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"c"}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"d"}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"e"}]}──
+            1 → 1: messages-is-string: decoded the JSON in a string
+            2 → 2: missing-messages: renamed `Messages` to `messages`
+            3 → 3: message-not-object: took the messages out of a list in the list
+            4 → 4: duplicate-key: removed `content`, which comes again
+        "#]],
+        );
+    }
+}

@@ -1,12 +1,14 @@
 //! Fixes of tools, calls and what answers them.
 
+use std::borrow::Cow;
+
 use afina_chat::Role;
 
 use super::messages::remove;
 use crate::{
     diagnostic::excerpt,
     fix::{
-        edit::{Edit, in_list, insert_member, member, quote, says_nothing},
+        edit::{Edit, in_list, insert_member, member, quote, remove_item, says_nothing},
         mend::{Context, Mend},
         syntax::decoded,
     },
@@ -30,8 +32,17 @@ pub(super) fn tools_not_array(context: &Context) -> Option<Mend> {
     let value = context.value();
     match value.kind() {
         Kind::Object if value.get("function").is_some() => Mend::safe("put the tool in a list", [in_list(value)]),
+        Kind::Null => remove_nothing(context),
         _ => decode(value, '['),
     }
+}
+
+/// The same declaration, letter by letter, comes again. The finding stands at its name.
+pub(super) fn duplicate_tool_name(context: &Context) -> Option<Mend> {
+    let (tool, list) = (context.above(2)?, context.above(3)?);
+    let again = list.items().take_while(|item| item.span() != tool.span()).any(|item| item.raw() == tool.raw());
+    let edits = [remove_item(list, tool.span().start)?];
+    if again { Mend::safe("removed a tool that is declared twice in the same words", edits) } else { None }
 }
 
 /// `type` of a tool or a call that is plain without it.
@@ -66,6 +77,8 @@ pub(super) fn tool_flat_format(context: &Context) -> Option<Mend> {
 }
 
 pub(super) fn tool_parameters_invalid(context: &Context) -> Option<Mend> {
+    // What is wrong inside of a schema is for its writer.
+    name(context).filter(|name| *name == "parameters")?;
     if context.value().kind() != Kind::Object && says_nothing(context.value()) {
         return remove_nothing(context);
     }
@@ -167,6 +180,30 @@ pub(super) fn tool_message_missing_id(context: &Context) -> Option<Mend> {
     write_id(message.value, "tool_call_id", id.raw(), format!("named the call that is answered, `{}`", excerpt(&text)))
 }
 
+/// The id of the call that a message answers.
+fn answered<'t>(message: &Message<'t>) -> Option<Cow<'t, str>> {
+    string(message.value, "tool_call_id").and_then(|id| id.text())
+}
+
+/// The id of the only call that has no answer, in the only answer that has no call.
+pub(super) fn tool_message_orphan(context: &Context) -> Option<Mend> {
+    let (index, message, messages) = context.message()?;
+    let caller = messages.iter().rfind(|other| other.index < index && other.meant == Some(Role::Assistant))?;
+    let (calls, answers) = traffic(&messages, caller.index)?;
+    let ids: Vec<_> = calls.iter().filter_map(|call| string(*call, "id")?.text()).collect();
+    let orphans: Vec<_> =
+        answers.iter().filter(|answer| answered(answer).is_none_or(|id| !ids.contains(&id))).collect();
+    let named: Vec<_> = answers.iter().filter_map(|answer| answered(answer)).collect();
+    let mut free = ids.iter().filter(|id| !named.contains(id));
+    let (id, None) = (free.next()?, free.next()) else { return None };
+    if ids.len() != calls.len() || orphans.len() != 1 || orphans[0].index != index {
+        return None;
+    }
+    let value = string(message.value, "tool_call_id")?;
+    let what = format!("named the call that is answered, `{}`, for `{}`", excerpt(id), excerpt(&value.text()?));
+    Mend::safe(what, [Edit::replace(value, quote(id))])
+}
+
 /// A call with its name beside its id, as the Responses API has it.
 pub(super) fn tool_call_function_missing(context: &Context) -> Option<Mend> {
     let call = context.value();
@@ -189,6 +226,19 @@ pub(super) fn tool_arguments_not_string(context: &Context) -> Option<Mend> {
     arguments(context.value())
 }
 
+/// Python's notation, and JSON that was encoded twice. The model learns to write the arguments: this changes them.
+pub(super) fn arguments_text(context: &Context) -> Option<Mend> {
+    let value = context.value();
+    let text = value.text().filter(|_| value.kind() == Kind::String)?;
+    let mut json = decoded(&text)?;
+    if json.starts_with('"') {
+        json = decoded(&serde_json::from_str::<String>(&json).ok()?)?;
+    }
+    json.starts_with('{').then_some(())?;
+    let what = format!("wrote the arguments `{}` as JSON", excerpt(&text));
+    if json == *text { None } else { Mend::not_safe(what, [Edit::replace(value, quote(&json))]) }
+}
+
 fn arguments(value: Value) -> Option<Mend> {
     matches!(value.kind(), Kind::Object | Kind::Array).then_some(())?;
     Mend::safe("wrote the arguments of a call as a string", [Edit::replace(value, quote(value.raw()))])
@@ -196,4 +246,108 @@ fn arguments(value: Value) -> Option<Mend> {
 
 pub(super) fn function_call_invalid(context: &Context) -> Option<Mend> {
     arguments(context.value().get("arguments")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::fix::tests::{check, check_unsafe};
+
+    #[test]
+    fn tools_are_mended() {
+        let tools = r#""tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"integer"}}}}}]"#;
+        let file = [
+            format!(r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":{{"x": 1}}}}}}]}},{{"role":"tool","content":null}},{{"role":"assistant","content":"b","tool_calls":[]}}],{tools}}}"#),
+            r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","name":"f","parameters":{}},{"name":"g","input_schema":{}}],"parallel_tool_calls":"true"}"#.to_owned(),
+        ];
+        check(
+            file.join("\n"),
+            expect![[r#"
+        {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"call_1_0","type":"function","function":{"name":"f","arguments":"{\"x\": 1}"}}]},{"tool_call_id":"call_1_0","role":"tool","content":""},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"integer"}}}}}]}
+        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type": "function", "function": {"name": "f", "parameters": {}}},{"type": "function", "function": {"name": "g", "parameters": {}}}],"parallel_tool_calls":true}──
+        1 → 1: tool-call-type-invalid: added `"type": "function"`
+        1 → 1: tool-arguments-not-string: wrote the arguments of a call as a string
+        1 → 1: null-content: wrote an empty text for null
+        1 → 1: tool-calls-empty: removed `tool_calls`, which says nothing
+        1 → 1: tool-call-missing-id: gave a call the id `call_1_0`
+        1 → 1: tool-message-missing-id: named the call that is answered, `call_1_0`
+        2 → 2: tool-flat-format: put name and parameters of a tool under `function` (2 times)
+        2 → 2: parallel-tool-calls-type: wrote true for `"true"`
+    "#]],
+        );
+    }
+
+    #[test]
+    fn ids_of_calls_and_answers_are_brought_together() {
+        let call =
+            |id: &str| format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}"#);
+        let answer = |id: &str| format!(r#"{{"role":"tool","tool_call_id":"{id}","content":"1"}}"#);
+        let record = |calls: &[String], answers: &[String]| {
+            let (calls, answers) = (calls.join(","), answers.join(","));
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","tool_calls":[{calls}]}},{answers},{{"role":"assistant","content":"b"}}],"tools":[{{"type":"function","function":{{"name":"f"}}}},{{"type":"function","function":{{"name":"f"}}}}]}}"#
+            )
+        };
+        let no_id = r#"{"type":"function","function":{"name":"f","arguments":"{}"}}"#.to_owned();
+        check(
+            [
+                record(&[call("a")], &[answer("b")]),
+                record(&[call("a"), call("b")], &[answer("b"), answer("c")]),
+                record(&[call("a"), call("b")], &[answer("c"), answer("d")]),
+                record(&[no_id.clone(), call("b")], &[answer("a"), answer("b")]),
+                record(&[no_id], &[answer("a"), answer("b")]),
+            ]
+            .join("\n"),
+            expect![[r#"
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"b","content":"1"},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"1"},{"role":"tool","tool_call_id":"d","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"call_1_0","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}──
+                1 → 1: tool-message-orphan: named the call that is answered, `a`, for `b`
+                1 → 1: duplicate-tool-name: removed a tool that is declared twice in the same words
+                2 → 2: tool-message-orphan: named the call that is answered, `a`, for `c`
+                2 → 2: duplicate-tool-name: removed a tool that is declared twice in the same words
+                3 → 3: duplicate-tool-name: removed a tool that is declared twice in the same words
+                left 3: tool-message-orphan
+                left 3: tool-message-orphan
+                4 → 4: tool-call-missing-id: gave a call the id of its answer, `a`
+                4 → 4: duplicate-tool-name: removed a tool that is declared twice in the same words
+                5 → 5: tool-call-missing-id: gave a call the id `call_1_0`
+                5 → 5: duplicate-tool-name: removed a tool that is declared twice in the same words
+                left 5: tool-message-orphan
+                left 5: tool-message-orphan
+            "#]],
+        );
+    }
+
+    #[test]
+    fn arguments_are_rewritten_where_asked_for() {
+        let record = |arguments: &str| {
+            let arguments = serde_json::json!(arguments);
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","tool_calls":[{{"id":"a","type":"function","function":{{"name":"f","arguments":{arguments}}}}}]}}],"tools":[{{"type":"function","function":{{"name":"f"}}}}]}}"#
+            )
+        };
+        let file = [record("{'a': True}"), record(r#""{\"b\": 1}""#), record("[1]")].join("\n");
+        check(
+            &file,
+            expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{'a': True}"}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"\"{\\\"b\\\": 1}\""}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"[1]"}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}──
+        "#]],
+        );
+        check_unsafe(
+            &file,
+            expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"a\": true}"}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"b\": 1}"}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"[1]"}}]}],"tools":[{"type":"function","function":{"name":"f"}}]}──
+            1 → 1: tool-arguments-invalid-json: wrote the arguments `{'a': True}` as JSON (unsafe)
+            2 → 2: tool-arguments-not-object: wrote the arguments `"{\"b\": 1}"` as JSON (unsafe)
+        "#]],
+        );
+    }
 }
