@@ -62,7 +62,10 @@ pub(super) fn findings<'t>(
     }
     file.push(b'\n');
     let mut found = HashMap::<usize, Vec<Diagnostic>>::new();
-    read(&mut file.as_slice(), "-", options, &mut |item| {
+    // It stands in for the error of the first record that differs, which another batch would tell.
+    let mut options = options.clone();
+    options.ignored.insert("mixed-formats".to_owned());
+    read(&mut file.as_slice(), "-", &options, &mut |item| {
         let Item::Diagnostic(mut diagnostic) = item else { return };
         let Some(index) = diagnostic.line.checked_sub(2).filter(|_| !is_about_file(diagnostic.rule)) else { return };
         diagnostic.line = 1;

@@ -195,7 +195,7 @@ impl<'r> File<'r> {
             && let Some(first) = self.dataset.differs(format, facts.line)
         {
             format::mixed_formats(place, format, first, &mut self.out);
-            if format != wanted(self.out.options.method) {
+            if format != wanted(self.out.options.method) && self.out.options.wants("mixed-formats") {
                 // That it is another format than the first is said; once is enough.
                 found.retain(|found| found.offset != place.offset() || found.diagnostic.severity != Severity::Error);
             }

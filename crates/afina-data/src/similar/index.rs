@@ -52,6 +52,7 @@ pub(crate) struct NearDuplicate {
 /// nor one document with several questions, nor one answer to several questions is a near duplicate; and a record that is
 /// nearly all template is one only of a record with the same words.
 #[derive(Default)]
+#[allow(clippy::vec_box)] // Boxes come from the records and are kept as they are: nothing is copied.
 pub(crate) struct NearDuplicates {
     records: Vec<Record>,
     exact: Table<u32>,

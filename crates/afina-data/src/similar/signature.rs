@@ -31,10 +31,9 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// Begins a record.
+    #[cfg(test)]
     pub(crate) fn begin(&mut self) {
-        (self.salt, self.words, self.any) = (0, 0, false);
-        self.prompt.clear();
-        self.answer.clear();
+        *self = Signer::default();
     }
 
     /// Adds the hash of something that must be equal for two records to be near duplicates.
@@ -87,11 +86,6 @@ struct Shingles {
 }
 
 impl Shingles {
-    fn clear(&mut self) {
-        (self.last, self.words) = ([0; 2], 0);
-        self.hashes.clear();
-    }
-
     fn push(&mut self, word: u64) {
         let [first, second] = self.last;
         let shingle =

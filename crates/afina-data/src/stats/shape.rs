@@ -154,7 +154,7 @@ impl Names {
 /// The most frequent first; of equals by name.
 fn ranked<'n>(counts: impl Iterator<Item = (impl AsRef<str>, &'n usize)>) -> Vec<Named> {
     let mut list: Vec<Named> = counts.map(|(name, &count)| Named { name: name.as_ref().to_owned(), count }).collect();
-    list.sort_by(|one, other| other.count.cmp(&one.count));
+    list.sort_by_key(|one| std::cmp::Reverse(one.count));
     list
 }
 

@@ -27,6 +27,9 @@ pub fn explain(id: &str, output: &Output) -> Result<u8> {
         .iter()
         .find(|rule| rule.id == id)
         .ok_or_else(|| Usage::error(format!("no rule `{id}`"), "`afina rules` lists them"))?;
-    output.result(&explain_text(rule), &json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "docs": rule.docs }));
+    output.result(
+        &explain_text(rule),
+        &json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "docs": rule.docs }),
+    );
     Ok(OK)
 }

@@ -151,7 +151,10 @@ fn options(args: &Validate) -> Result<ReadOptions> {
     }
     if let Some(target) = &args.target {
         options.control_tokens = control_tokens_of(target).ok_or_else(|| {
-            Usage::error(format!("no model `{target}` is known"), "give a name such as gpt-4o or llama-3, or --model DIR")
+            Usage::error(
+                format!("no model `{target}` is known"),
+                "give a name such as gpt-4o or llama-3, or --model DIR",
+            )
         })?;
         if let Some(context) = afina_data::stats::training_context(target) {
             options.training_context = Some(context);

@@ -54,9 +54,7 @@ pub fn redact(from: &Path, to: &Path, output: &Output) -> Result<u8> {
     let mut text: String = done
         .kinds
         .iter()
-        .map(|(kind, count)| {
-            format!("{:<8} {} places, {} different\n", kind.label(), count.places, count.values)
-        })
+        .map(|(kind, count)| format!("{:<8} {} places, {} different\n", kind.label(), count.places, count.values))
         .collect();
     text += &format!("{} of {} lines changed; written to `{}`", done.changed_lines, done.lines, to.display());
     output.result(&text, &json!({ "redaction": done, "to": to }));

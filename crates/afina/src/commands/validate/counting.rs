@@ -101,9 +101,7 @@ fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Ex
                 let counts = TokenCounts::new(&tokens.loss_mask, seq_len);
                 Counted { counts: Some(counts), language, fault: None }
             }
-            Err(error) => {
-                Counted { counts: None, language, fault: Some(cannot_render(file, example, format, error)) }
-            }
+            Err(error) => Counted { counts: None, language, fault: Some(cannot_render(file, example, format, error)) },
         },
         Some(Tokens::OpenAi(tokenizer)) => {
             let counted = cookbook_tokens(conversation, &mut |text| tokenizer.encode_ordinary(text).len());
@@ -116,6 +114,6 @@ fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Ex
 
 /// The text that tells an example's language: its last answer.
 fn sample(conversation: &Conversation) -> Option<String> {
-    let answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
-    answers.last().map(|message| message.text().into_owned())
+    let mut answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
+    answers.next_back().map(|message| message.text().into_owned())
 }
