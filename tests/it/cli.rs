@@ -51,18 +51,28 @@ fn validate_tells_every_fault_with_its_place_and_exits_with_3() {
         dir.path(),
         &["validate", "soporte.jsonl", "--profile", "local"],
         expect![[r#"
-        exit 3
-        --- stdout
-        soporte.jsonl:2:55: error[unknown-role] /messages/1/role: expected role `system`, `user`, `assistant` or `tool`, found `asistant`
-          hint: write `assistant`
-        soporte.jsonl:3:85: error[trailing-comma] /messages: expected another value after `,`, found `]`
-          hint: remove the comma
-        soporte.jsonl:1:1: info[few-examples]: expected 50 examples to start with, found 3
-          hint: add examples if the answers do not get better
-        soporte.jsonl:1:1: info[missing-system-message]: 3 of 3 examples have no system message, the first is here
-          hint: train with the system prompt that you will use
-        3 examples: 1 valid, 2 invalid; 2 errors
-    "#]],
+            exit 3
+            --- stdout
+            soporte.jsonl:2:55: error[unknown-role] /messages/1/role: expected role `system`, `user`, `assistant` or `tool`, found `asistant`
+                | {"messages":[{"role":"user","content":"hola"},{"role":"asistant","content":"buenas"}]}
+                |                                                       ^^^^^^^^^^
+              hint: write `assistant`
+
+            soporte.jsonl:3:85: error[trailing-comma] /messages: expected another value after `,`, found `]`
+                | {"messages":[{"role":"user","content":"adiós"},{"role":"assistant","content":"chao"},]}
+                |                                                                                     ^
+              hint: remove the comma
+
+            soporte.jsonl:1:1: info[few-examples]: expected 50 examples to start with, found 3
+              hint: add examples if the answers do not get better
+            soporte.jsonl:1:1: info[missing-system-message]: 3 of 3 examples have no system message, the first is here
+              hint: train with the system prompt that you will use
+            3 examples: 1 valid, 2 invalid; 2 errors
+
+            examples     1 with 2 messages; answers in each: 1
+            roles        assistant 1, user 1
+            system       0 of 1 examples have a system message
+        "#]],
     );
 }
 
@@ -112,7 +122,7 @@ fn an_unknown_rule_points_to_the_list() {
 fn explain_says_what_a_rule_checks() {
     let dir = tempfile::tempdir().unwrap();
     let seen = run_cli(dir.path(), &["explain", "missing-role"]);
-    assert!(seen.starts_with("exit 0\n") && seen.contains("missing-role (error)"), "{seen}");
+    assert!(seen.starts_with("exit 0\n") && seen.contains("missing-role: error"), "{seen}");
 }
 
 #[test]

@@ -13,13 +13,13 @@ pub(super) struct Json {
 
 impl Json {
     pub(super) fn show(&mut self, diagnostic: &Diagnostic, out: &mut dyn Write) -> io::Result<()> {
-        let before: &[u8] = if std::mem::replace(&mut self.begun, true) { b",\n" } else { b"{\"diagnostics\": [\n" };
+        let before: &[u8] = if std::mem::replace(&mut self.begun, true) { b"," } else { b"{\"diagnostics\": [" };
         out.write_all(before)?;
         Ok(serde_json::to_writer(out, diagnostic)?)
     }
 
     pub(super) fn finish(self, summary: &Summary, more: Map<String, Value>, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(if self.begun { b"\n], \"summary\": " } else { b"{\"diagnostics\": [], \"summary\": " })?;
+        out.write_all(if self.begun { b"], \"summary\": " } else { b"{\"diagnostics\": [], \"summary\": " })?;
         let mut summary = serde_json::to_value(summary)?;
         if let Value::Object(keys) = &mut summary {
             keys.extend(more);

@@ -72,7 +72,8 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     let statistics = counting.statistics.report(&report_options);
     let mut more = Map::new();
     if let serde_json::Value::Object(figures) = json!(statistics) {
-        more.extend(figures);
+        // The number of examples is the summary's own: records, broken ones included.
+        more.extend(figures.into_iter().filter(|(name, _)| name != "examples"));
     }
     report.finish_with(&total, more).or_else(gone)?;
     if format == ReportFormat::Text && total.examples > 0 {

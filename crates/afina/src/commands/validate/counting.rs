@@ -112,8 +112,9 @@ fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Ex
     }
 }
 
-/// The text that tells an example's language: its last answer.
+/// The text that tells an example's language: its answers.
 fn sample(conversation: &Conversation) -> Option<String> {
-    let mut answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
-    answers.next_back().map(|message| message.text().into_owned())
+    let answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
+    let text = answers.map(|message| message.text()).collect::<Vec<_>>().join(" ");
+    (!text.is_empty()).then_some(text)
 }
