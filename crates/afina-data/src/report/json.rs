@@ -39,14 +39,7 @@ mod tests {
     #[test]
     fn diagnostics_come_first_and_the_summary_last() {
         expect![[r#"
-            {"diagnostics": [
-            {"rule":"missing-user-message","severity":"warning","file":"x.jsonl","line":1,"column":13,"pointer":"/messages","message":"expected a user message, found none","hint":"add what the assistant answers to"},
-            {"rule":"unknown-role","severity":"error","file":"x.jsonl","line":1,"column":22,"pointer":"/messages/0/role","message":"expected role `system`, `user`, `assistant` or `tool`, found `bot`","hint":"write `assistant`"},
-            {"rule":"missing-user-message","severity":"warning","file":"x.jsonl","line":2,"column":13,"pointer":"/messages","message":"expected a user message, found none","hint":"add what the assistant answers to"},
-            {"rule":"unknown-role","severity":"error","file":"x.jsonl","line":2,"column":22,"pointer":"/messages/0/role","message":"expected role `system`, `user`, `assistant` or `tool`, found `bot`","hint":"write `assistant`"},
-            {"rule":"few-examples","severity":"info","file":"x.jsonl","line":1,"column":1,"pointer":"","message":"expected 50 examples to start with, found 2","hint":"add examples if the answers do not get better"},
-            {"rule":"missing-system-message","severity":"info","file":"x.jsonl","line":1,"column":1,"pointer":"","message":"2 of 2 examples have no system message, the first is here","hint":"train with the system prompt that you will use"}
-            ], "summary": {"examples":2,"valid":0,"errors":2,"warnings":2,"infos":2,"bytes":88}}
+            {"diagnostics": [{"rule":"missing-user-message","severity":"warning","file":"x.jsonl","line":1,"column":13,"pointer":"/messages","message":"expected a user message, found none","hint":"add what the assistant answers to"},{"rule":"unknown-role","severity":"error","file":"x.jsonl","line":1,"column":22,"pointer":"/messages/0/role","message":"expected role `system`, `user`, `assistant` or `tool`, found `bot`","hint":"write `assistant`"},{"rule":"missing-user-message","severity":"warning","file":"x.jsonl","line":2,"column":13,"pointer":"/messages","message":"expected a user message, found none","hint":"add what the assistant answers to"},{"rule":"unknown-role","severity":"error","file":"x.jsonl","line":2,"column":22,"pointer":"/messages/0/role","message":"expected role `system`, `user`, `assistant` or `tool`, found `bot`","hint":"write `assistant`"},{"rule":"few-examples","severity":"info","file":"x.jsonl","line":1,"column":1,"pointer":"","message":"expected 50 examples to start with, found 2","hint":"add examples if the answers do not get better"},{"rule":"missing-system-message","severity":"info","file":"x.jsonl","line":1,"column":1,"pointer":"","message":"2 of 2 examples have no system message, the first is here","hint":"train with the system prompt that you will use"}], "summary": {"examples":2,"valid":0,"errors":2,"warnings":2,"infos":2,"bytes":88}}
         "#]].assert_eq(&report(ReportFormat::Json, 1));
     }
 
