@@ -59,6 +59,7 @@ pub struct Parsed<'t> {
     pub end: usize,
     complete: bool,
     rare_escape: bool,
+    wide: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -74,9 +75,9 @@ impl Parser {
     /// If `text` has 4 GiB or more: offsets are 32 bits wide. Lines are capped far below.
     pub fn parse<'t>(&'t mut self, text: &'t str, start: usize) -> Parsed<'t> {
         assert!(u32::try_from(text.len()).is_ok(), "a JSON text has at most 4 GiB");
-        let parse::Outcome { complete, end, rare_escape } =
+        let parse::Outcome { complete, end, rare_escape, wide } =
             parse::parse(text, start, &mut self.nodes, &mut self.open, &mut self.faults);
-        Parsed { tree: Tree { text, nodes: &self.nodes }, faults: &self.faults, end, complete, rare_escape }
+        Parsed { tree: Tree { text, nodes: &self.nodes }, faults: &self.faults, end, complete, rare_escape, wide }
     }
 }
 
@@ -88,8 +89,7 @@ impl<'t> Parsed<'t> {
 
     /// Whether every string is printable ASCII, tabs and line breaks: what most texts in English are.
     pub(crate) fn is_plain(&self) -> bool {
-        let bytes = self.tree.text.as_bytes();
-        !self.rare_escape && !bytes[..self.end].iter().fold(false, |found, &byte| found | (byte >= 0x7F))
+        !self.rare_escape && !self.wide
     }
 
     /// Whether a string has an escape in it other than of a quote, a backslash, a slash, a tab or a line break.
@@ -127,6 +127,19 @@ impl<'t> Value<'t> {
 
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// This value and everything inside it, in the order of the text.
+    pub(crate) fn nodes(&self) -> &'t [Node] {
+        &self.tree.nodes[self.index as usize..self.node().after as usize]
+    }
+
+    /// The value of the node that is `further` behind this one's.
+    ///
+    /// # Panics
+    /// When it is used, if there is no such node.
+    pub(crate) fn behind(&self, further: u32) -> Value<'t> {
+        self.at(self.index + further)
     }
 
     pub fn kind(&self) -> Kind {

@@ -103,6 +103,8 @@ impl<'r> Checker<'r> {
     fn check_text(&mut self, text: &str, may_go_on: bool, records: &mut Vec<Record>) -> ControlFlow<()> {
         let mut at = 0;
         let mut said_multiple = false;
+        // The line that byte `line_at` is in: counted on from record to record.
+        let (mut line, mut line_at) = (self.out.first_line, 0);
         if text.starts_with(BOM) {
             bytes::bom_mid_file(Place::byte(0), &mut self.out);
             at = BOM.len_utf8();
@@ -124,7 +126,10 @@ impl<'r> Checker<'r> {
                 if !parsed.is_plain() {
                     text::check_texts(value, parsed.has_rare_escape(), out);
                 }
-                check_value(value, &mut record, out);
+                let begin = value.span().start;
+                line += memchr::memchr_iter(b'\n', &text.as_bytes()[line_at..begin]).count();
+                line_at = begin;
+                check_value(value, line, &mut record, out);
             }
             let next = match parsed.root() {
                 Some(_) => check_rest(text, parsed.end, &mut said_multiple, out),
@@ -217,13 +222,14 @@ fn check_parsed<'t>(parsed: &Parsed<'t>, text: &str, out: &mut Findings) -> Opti
     parsed.root()
 }
 
-fn check_value(value: Value, record: &mut Record, out: &mut Findings) {
-    value.objects().for_each(|object| syntax::duplicate_key(object, out));
+/// `line`: the one that the value begins in.
+fn check_value(value: Value, line: usize, record: &mut Record, out: &mut Findings) {
     if value.kind() != Kind::Object {
+        value.objects().for_each(|object| syntax::duplicate_key(object, out));
         return lines::record_not_object(value, out);
     }
     let options = out.options;
-    record.facts = Facts::new(value, out.position(value.tree_text(), value.span().start).0);
+    record.facts = Facts::new(value, line);
     let turns = rules::check_record(value, &mut record.facts, out);
     if let Some(turns) = turns
         && options.examples
@@ -245,14 +251,18 @@ fn check_array_records(array: Value, out: &mut Findings) -> Vec<Record> {
     }
     lines::json_array_file(array.into(), Some(array.items().count()), out);
     text::check_texts(array, true, out);
-    array.objects().for_each(|object| syntax::duplicate_key(object, out));
+    let (mut line, mut line_at) = (out.first_line, 0);
     let check = |item: Value| {
         let mut record = counted();
         if item.kind() != Kind::Object {
+            item.objects().for_each(|object| syntax::duplicate_key(object, out));
             lines::record_not_object(item, out);
             return record;
         }
-        record.facts = Facts::new(item, out.position(item.tree_text(), item.span().start).0);
+        let begin = item.span().start;
+        line += memchr::memchr_iter(b'\n', &item.tree_text().as_bytes()[line_at..begin]).count();
+        line_at = begin;
+        record.facts = Facts::new(item, line);
         rules::check_record(item, &mut record.facts, out);
         record
     };
