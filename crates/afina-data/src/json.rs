@@ -87,6 +87,11 @@ impl<'t> Parsed<'t> {
         self.complete.then_some(Value::new(self.tree, 0))
     }
 
+    /// What stands first inside of the outer array or object, whole or not.
+    pub(crate) fn first(&self) -> Option<Value<'t>> {
+        (self.tree.nodes.len() > 1).then_some(Value::new(self.tree, 1))
+    }
+
     /// Whether every string is printable ASCII, tabs and line breaks: what most texts in English are.
     pub(crate) fn is_plain(&self) -> bool {
         !self.rare_escape && !self.wide
