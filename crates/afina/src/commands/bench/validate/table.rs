@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::name_of;
 use crate::args::Part;
 
 /// One part on so many threads.
@@ -75,7 +76,7 @@ impl Results {
             let [least, median, most] = spread(&row.seconds);
             let added = self.added(row);
             json!({
-                "part": name(row.part),
+                "part": name_of(row.part),
                 "threads": row.threads,
                 "megabytes_per_second": self.speed(median),
                 "seconds": median,
