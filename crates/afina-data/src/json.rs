@@ -265,7 +265,22 @@ impl<'t> Value<'t> {
 
     /// The member of this name; the last one where a name is given twice, as Python and serde read it.
     pub fn get(&self, name: &str) -> Option<Value<'t>> {
-        self.members().filter(|member| member.key.is(name)).last().map(|member| member.value)
+        let object = self.node();
+        let after = if object.kind == Kind::Object { object.after } else { 0 };
+        let (mut key, mut found) = (self.index + 1, None);
+        // Straight over the nodes: rules ask for many names that most objects do not have.
+        while key + 1 < after {
+            let node = &self.tree.nodes[key as usize];
+            let is_it = match node.escaped {
+                false => &self.tree.text.as_bytes()[node.start as usize + 1..node.end as usize - 1] == name.as_bytes(),
+                true => self.at(key).is(name),
+            };
+            if is_it {
+                found = Some(key + 1);
+            }
+            key = self.tree.nodes[key as usize + 1].after;
+        }
+        found.map(|index| self.at(index))
     }
 
     /// Every string and key inside this value, in order.
