@@ -487,6 +487,10 @@ mod tests {
         check(r#"{"a" [1]}"#, &[(Cause::MissingColon, 5)]);
         check(r#"{a:1}"#, &[(Cause::UnquotedKey, 1)]);
         check(r#"["a" "b"]"#, &[(Cause::MissingComma, 5)]);
+        check(r#"{"a":"b";"c":1}"#, &[(Cause::MissingComma, 8)]);
+        check(r#"{"a":1; "c":1}"#, &[(Cause::MissingComma, 6)]);
+        check(r#"["a";"b"]"#, &[(Cause::MissingComma, 4)]);
+        check(r#"{"a":"the "word"; and"}"#, &[(Cause::UnescapedQuote, 10)]);
         check(r#"[{"a":1} {"a":2}]"#, &[(Cause::MissingComma, 9)]);
         check(r#"{"m":[1],{"r":2}}"#, &[(Cause::ClosedEarly { closed: 7 }, 9)]);
         check(r#"{"a":[1}"#, &[(Cause::WrongBracket { expected: ']' }, 7)]);
