@@ -61,6 +61,9 @@ pub struct StatisticsReport {
     pub not_found: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenReport>,
+    /// Nobody said how to count tokens.
+    #[serde(skip)]
+    pub no_tokenizer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing: Option<Billing>,
 }
@@ -113,8 +116,15 @@ impl Statistics {
         let counts = COUNTED_RULES.iter().zip(self.repeats.counts());
         let not_found = counts.filter(|((rule, ..), count)| *count == 0 && options.checked.contains(rule));
         let not_found = not_found.map(|((.., many), _)| *many).collect();
-        let (shape, pairs) = (self.shape.report(), self.pairs.report());
-        StatisticsReport { shape, pairs, repeats: self.repeats, not_found, tokens, billing }
+        StatisticsReport {
+            shape: self.shape.report(),
+            pairs: self.pairs.report(),
+            repeats: self.repeats,
+            not_found,
+            no_tokenizer: tokens.is_none() && !options.local,
+            tokens,
+            billing,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub fn render_statistics(report: &StatisticsReport) -> String {
         if let Some(packing) = &tokens.packing {
             render_packing(packing, &mut text);
         }
-    } else if report.shape.examples > 0 {
+    } else if report.no_tokenizer && report.shape.examples > 0 {
         line(&mut text, "tokens", "not counted: give --model DIR or --tokenizer NAME");
     }
     if let Some(billing) = &report.billing {
@@ -73,23 +73,20 @@ fn render_shape(report: &StatisticsReport, text: &mut String) {
 }
 
 fn render_pairs(pairs: &PairReport, text: &mut String) {
-    let range = |[least, middle, most]: [u32; 3]| match least == most {
-        true => number(most as usize),
-        false => {
-            let [least, middle, most] = [least, middle, most].map(|value| number(value as usize));
-            format!("{least} to {most} (median {middle})")
-        }
+    let range = |range: [u32; 3], what: &str| {
+        let [least, middle, most] = range.map(|value| number(value as usize));
+        if least == most { format!("{most}{what}") } else { format!("{least} to {most}{what} (median {middle})") }
     };
     line(
         text,
         "pairs",
-        format!("{} counted; messages in each prompt: {}", number(pairs.pairs), range(pairs.prompt_messages)),
+        format!("{} counted; messages in each prompt: {}", number(pairs.pairs), range(pairs.prompt_messages, "")),
     );
-    line(text, "prompts", format!("{} characters", range(pairs.prompt_characters)));
-    line(text, "preferred", format!("{} characters", range(pairs.preferred_characters)));
+    line(text, "prompts", range(pairs.prompt_characters, " characters"));
+    line(text, "preferred", range(pairs.preferred_characters, " characters"));
     let longer =
         format!("the preferred one is longer in {} of {}", number(pairs.preferred_longer), number(pairs.pairs));
-    line(text, "other", format!("{} characters; {longer}", range(pairs.other_characters)));
+    line(text, "other", format!("{}; {longer}", range(pairs.other_characters, " characters")));
 }
 
 fn render_repeats(report: &StatisticsReport, text: &mut String) {
@@ -299,6 +296,20 @@ mod tests {
     #[test]
     fn what_was_not_counted_is_not_shown() {
         assert_eq!(render_statistics(&Statistics::default().report(&options())), "");
+    }
+
+    #[test]
+    fn pairs_are_told_by_their_lengths() {
+        let mut statistics = Statistics::default();
+        for length in [10, 40, 1200] {
+            statistics.pairs.add(crate::stats::PairShape {
+                prompt_messages: 1,
+                prompt_characters: length,
+                preferred_characters: length + 5,
+                other_characters: 30,
+            });
+        }
+        expect_test::expect![[""]].assert_eq(&render_statistics(&statistics.report(&options())));
     }
 
     #[test]
