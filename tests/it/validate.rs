@@ -35,13 +35,17 @@ fn standard_input_has_no_name_to_judge_by() {
 #[test]
 fn a_csv_is_one_error_with_a_way_out() {
     let dir = dir_with(&[("qa.csv", "pregunta,respuesta\n\"¿Hola?\",\"Hola, ¿qué tal?\"\n")]);
-    check_cli(dir.path(), &["validate", "qa.csv"], expect![[r#"
+    check_cli(
+        dir.path(),
+        &["validate", "qa.csv"],
+        expect![[r#"
         exit 3
         --- stdout
         qa.csv:1:1: error[wrong-file-type]: expected JSON Lines, found what looks like CSV
           hint: write JSONL with Python: `python3 -c 'import csv,json; [print(json.dumps({"messages":[{"role":"user","content":r["pregunta"]},{"role":"assistant","content":r["respuesta"]}]})) for r in csv.DictReader(open("IN",encoding="utf-8-sig",newline=""))]' > OUT.jsonl`
         0 examples: 0 valid, 0 invalid; 1 error
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -97,18 +101,26 @@ fn prices_and_graders_that_are_none_are_named_with_their_line() {
         ("p.toml", "currency = \"USD\"\n[models]\nmine = 3\n"),
         ("g.json", "{\"type\":\n \"string_check\",,}"),
     ]);
-    check_cli(dir.path(), &["validate", "a.jsonl", "--tokenizer", "o200k_base", "--prices", "p.toml"], expect![[r#"
+    check_cli(
+        dir.path(),
+        &["validate", "a.jsonl", "--tokenizer", "o200k_base", "--prices", "p.toml"],
+        expect![[r#"
         exit 2
         --- stderr
         error: `p.toml` cannot be read: line 3: invalid type: integer `3`, expected a table with `training_per_million`
         hint: a table is `currency = "USD"` and, for each model, `[models."NAME"]` with `training_per_million = 3.0`
-    "#]]);
-    check_cli(dir.path(), &["validate", "a.jsonl", "--method", "rft", "--grader", "g.json"], expect![[r#"
+    "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["validate", "a.jsonl", "--method", "rft", "--grader", "g.json"],
+        expect![[r#"
         exit 2
         --- stderr
         error: `g.json` is no grader: key must be a string at line 2 column 17
         hint: give the grader of the job, as OpenAI's JSON
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -122,11 +134,13 @@ fn a_bill_is_of_the_models_that_count_so() {
     expect![[r#"
         billed       400 tokens: 25 epochs, at most 16,385 tokens an example
         cost         in USD: gpt-3.5-turbo-0125 0.00
-    "#]].assert_eq(&cost(&["--tokenizer", "cl100k_base"]));
+    "#]]
+    .assert_eq(&cost(&["--tokenizer", "cl100k_base"]));
     expect![[r#"
         billed       375 tokens: 25 epochs, at most 65,536 tokens an example
         cost         in USD: gpt-4o-mini-2024-07-18 0.00
-    "#]].assert_eq(&cost(&["--tokenizer", "o200k_base", "--target", "gpt-4o-mini"]));
+    "#]]
+    .assert_eq(&cost(&["--tokenizer", "o200k_base", "--target", "gpt-4o-mini"]));
     assert_eq!(cost(&["--tokenizer", "o200k_base", "--target", "llama-3"]), "");
 }
 

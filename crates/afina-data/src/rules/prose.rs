@@ -89,9 +89,11 @@ pub(super) fn is_harmless(raw: &str, suspects: Suspects) -> bool {
     }
     // Without a branch in it, the loop becomes vector instructions.
     let marks = |found: bool, &byte: &u8| found | (byte == b'<') | (byte == b'[') | (byte == b'{') | (byte == b'%');
+    if suspects.marks && bytes.iter().fold(false, marks) {
+        return false;
+    }
     let mut backslashes = memchr::memchr_iter(b'\\', bytes);
-    !(suspects.marks && bytes.iter().fold(false, marks))
-        && !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
+    !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
 }
 
 /// A control token of a model stands in a text.

@@ -309,7 +309,13 @@ mod tests {
                 other_characters: 30,
             });
         }
-        expect_test::expect![[""]].assert_eq(&render_statistics(&statistics.report(&options())));
+        expect_test::expect![[r#"
+            pairs        3 counted; messages in each prompt: 1
+            prompts      10 to 1,200 characters (median 40)
+            preferred    15 to 1,205 characters (median 45)
+            other        30 characters; the preferred one is longer in 2 of 3
+            not found    exact copies, near copies, answers that contradict an earlier one, texts with secrets, texts with personal data
+        "#]].assert_eq(&render_statistics(&statistics.report(&options())));
     }
 
     #[test]
