@@ -41,7 +41,7 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
             Item::Diagnostic(diagnostic) if diagnostic.severity == Severity::Error => {
                 refused.diagnostics.push(diagnostic)
             }
-            Item::Diagnostic(_) => {}
+            Item::Diagnostic(_) | Item::Pair(_) => {}
             Item::Example(example) => match tokenize(&name, &example, format, train_on, longest) {
                 Err(diagnostic) => refused.diagnostics.push(*diagnostic),
                 Ok(tokenized) => {

@@ -1,7 +1,8 @@
 //! Runs the program and compares what a user sees.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use expect_test::Expect;
 
@@ -12,12 +13,23 @@ pub fn check_cli(dir: &Path, args: &[&str], expect: Expect) {
 
 /// The same text, for tests that look for a part of it.
 pub fn run_cli(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_afina"))
+    run_with_stdin(dir, args, b"")
+}
+
+/// [`run_cli`], with these bytes on standard input.
+pub fn run_with_stdin(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_afina"))
         .args(args)
         .current_dir(dir)
         .env("NO_COLOR", "1")
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the program runs");
+    // Who does not read its input closes it.
+    let _ = child.stdin.take().expect("it was asked for").write_all(stdin);
+    let output = child.wait_with_output().expect("the program ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&dir.display().to_string(), "[DIR]");
     let code = output.status.code().map_or("none".to_owned(), |code| code.to_string());
     let mut seen = format!("exit {code}\n");

@@ -68,10 +68,13 @@ fn validate_tells_every_fault_with_its_place_and_exits_with_3() {
             soporte.jsonl:1:1: info[missing-system-message]: 3 of 3 examples have no system message, the first is here
               hint: train with the system prompt that you will use
             3 examples: 1 valid, 2 invalid; 2 errors
+            up to 2 of 2 can be mended: afina validate soporte.jsonl --fix OUT
 
-            examples     1 with 2 messages; answers in each: 1
+            counted      1 example with 2 messages; answers in each: 1
             roles        assistant 1, user 1
             system       0 of 1 examples have a system message
+            not found    exact copies, near copies, answers that contradict an earlier one, texts with secrets, texts with personal data
+            tokens       not counted: give --model DIR or --tokenizer NAME
         "#]],
     );
 }
@@ -110,11 +113,11 @@ fn an_unknown_rule_points_to_the_list() {
         dir.path(),
         &["explain", "missing-rol"],
         expect![[r#"
-        exit 2
-        --- stderr
-        error: no rule `missing-rol`
-        hint: `afina rules` lists them
-    "#]],
+            exit 2
+            --- stderr
+            error: no rule `missing-rol`
+            hint: did you mean `missing-role`? `afina rules` lists them all
+        "#]],
     );
 }
 

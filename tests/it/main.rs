@@ -6,3 +6,4 @@ mod bench;
 mod cli;
 mod data;
 mod tidy;
+mod validate;

@@ -13,6 +13,7 @@ use crate::{
     rules::{
         dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared, usual::UsualMessage,
     },
+    stats::PairShape,
 };
 pub(crate) use dialogue::Dialogue;
 
@@ -32,6 +33,8 @@ pub(crate) struct Facts {
     pub(crate) declared: Option<Declared>,
     /// Of a preference record: its pair, where both answers could be read and differ.
     pub(crate) pair: Option<Pair>,
+    /// Of a preference record: how long its parts are.
+    pub(crate) shape: Option<PairShape>,
     /// Of a reinforcement record: the fields for the grader.
     pub(crate) references: Vec<Reference>,
     /// What is asked and answered, where there is no error in it.

@@ -171,6 +171,11 @@ impl<'o> Findings<'o> {
         (self.more, self.error) = (0, false);
     }
 
+    /// Forgets the findings of the rules that are not wanted any more.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.list.retain(|finding| wanted(finding.rule));
+    }
+
     /// Nothing was found since the last [`Findings::resolve`].
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -12,6 +12,7 @@ mod grader;
 pub mod json;
 mod jsonl;
 mod mixture;
+mod number;
 mod pack;
 mod picture;
 mod read;

@@ -22,6 +22,7 @@ use crate::{
     grader::Grader,
     jsonl::Cutter,
     rules::{self, bytes},
+    stats::PairShape,
 };
 use check::{Checker, Chunk};
 use feed::Feed;
@@ -111,6 +112,8 @@ pub struct ReadOptions {
     pub is_validation: bool,
     /// Whether diagnostics come with the part of the line that they are about.
     pub windows: bool,
+    /// The source is a pipe or the like: its name is none of a file, and not judged.
+    pub is_stream: bool,
 }
 
 impl ReadOptions {
@@ -133,6 +136,7 @@ impl ReadOptions {
             has_validation: false,
             is_validation: false,
             windows: false,
+            is_stream: false,
         }
     }
 }
@@ -141,6 +145,8 @@ impl ReadOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     Example(Example),
+    /// A preference pair: how long it is.
+    Pair(PairShape),
     Diagnostic(Diagnostic),
 }
 
@@ -163,10 +169,11 @@ pub struct Summary {
 /// It never stops at the first fault and holds a few megabytes at a time (and a number for each record, to find
 /// duplicates). Lines are checked on all threads of rayon's pool; what is handed out does not depend on their number. A
 /// record that spans lines, or records inside one JSON array, are checked as well, but only a record on a line of its
-/// own, without an error, becomes an [`Example`]. With [`Method::Dpo`] records are checked and counted, and no examples
-/// are handed out: a pair is not one conversation.
+/// own, without an error, becomes an [`Example`]. With [`Method::Dpo`] records are checked and counted, and in place
+/// of examples their lengths are handed out: a pair is not one conversation.
 ///
-/// `file` is the name for the diagnostics and for the rule on the file's extension; `-` is no file.
+/// `file` is the name for the diagnostics and for the rule on the file's extension; `-` is no file, and see
+/// [`ReadOptions::is_stream`].
 ///
 /// The error is the source's own.
 pub fn read(
@@ -398,7 +405,7 @@ mod tests {
         let mut sink = |item| {
             seen.push(match item {
                 Item::Diagnostic(diagnostic) => format!("{}:{}", diagnostic.line, diagnostic.column),
-                Item::Example(_) => "example".to_owned(),
+                Item::Example(_) | Item::Pair(_) => "example".to_owned(),
             })
         };
         read(&mut file.as_bytes(), "-", &options(3), &mut sink).unwrap();

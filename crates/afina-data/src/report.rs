@@ -1,8 +1,10 @@
 //! Diagnostics for people and for programs, written as they come: a file may have millions of them.
 
+mod closing;
 mod github;
 mod json;
 mod pages;
+mod paint;
 mod sarif;
 mod text;
 mod window;
@@ -65,9 +67,11 @@ enum Kind {
 impl<'w> Report<'w> {
     /// `limit`: of each rule so many diagnostics are written as text or for GitHub, and the rest are counted; JSON and
     /// SARIF have them all.
-    pub fn new(format: ReportFormat, limit: usize, out: &'w mut dyn Write) -> Report<'w> {
+    ///
+    /// `color`: text has the colours of a terminal.
+    pub fn new(format: ReportFormat, limit: usize, color: bool, out: &'w mut dyn Write) -> Report<'w> {
         let kind = match format {
-            ReportFormat::Text => Kind::Text(TextReport::new(limit)),
+            ReportFormat::Text => Kind::Text(TextReport::new(limit).colored(color)),
             ReportFormat::Json => Kind::Json(json::Json::default()),
             ReportFormat::Sarif => Kind::Sarif(sarif::Sarif::default()),
             ReportFormat::GitHub => Kind::GitHub(github::GitHub::new(limit)),
@@ -121,7 +125,7 @@ pub(crate) mod tests {
 
     pub(crate) fn written(format: ReportFormat, limit: usize, diagnostics: &[Diagnostic], summary: &Summary) -> String {
         let mut out = Vec::new();
-        let mut report = Report::new(format, limit, &mut out);
+        let mut report = Report::new(format, limit, false, &mut out);
         diagnostics.iter().for_each(|diagnostic| report.show(diagnostic).unwrap());
         report.finish(summary).unwrap();
         String::from_utf8(out).unwrap()

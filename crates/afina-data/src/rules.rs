@@ -4,6 +4,7 @@
 pub(crate) mod bytes;
 mod content;
 mod conversation;
+mod csv;
 pub(crate) mod dataset;
 pub(crate) mod detect;
 pub(crate) mod format;
@@ -172,6 +173,7 @@ fn check_preference(record: Value, facts: &mut Facts, out: &mut Findings) {
         let input = record.get("input").unwrap_or(record);
         let longer = if preferred.list.raw().len() > other.list.raw().len() { preferred } else { other };
         dataset::lengths::check_length(record, input.get("tools"), &[prompt, longer], out);
+        facts.shape = Some(preference::shape(prompt, preferred, other));
         if !out.has_error() {
             facts.dialogue = Some(Dialogue::of_pair(input, prompt, [preferred, other], out.options));
         }

@@ -1,13 +1,15 @@
 //! Secrets and personal data in texts: found by their shape and their check digits, shown masked, taken out.
 //!
-//! Names of people, addresses and what a text merely says about someone have no shape: they are not found. A number
-//! that has the right form and the right check digit is reported even where it is well known as a sample; addresses
-//! that are reserved for examples (RFC 2606, RFC 5737, 555 numbers) and words such as `YOUR_API_KEY` are not.
+//! Names of people, addresses and what a text merely says about someone have no shape: they are not found. A card that
+//! has a brand and the right check digit is reported even where it is well known as a sample; addresses that are
+//! reserved for examples (RFC 2606, RFC 5737, 555 numbers), documents whose digits are all the same, numbers that are
+//! free to call and words such as `YOUR_API_KEY` are not.
 
 mod assignment;
 mod banking;
 mod candidates;
 mod email;
+mod function_words;
 mod identity;
 mod internet;
 mod languages;

@@ -3,6 +3,7 @@
 
 mod billing;
 mod histogram;
+mod pairs;
 mod quantile;
 mod render;
 mod shape;
@@ -13,10 +14,11 @@ use serde::Serialize;
 use crate::diagnostic::Diagnostic;
 
 pub use billing::{
-    Billing, COOKBOOK_MAX_TOKENS, CookbookTokens, Cost, PRICES_TOML, Price, Prices, cookbook_tokens, epochs,
-    training_context,
+    Billing, COOKBOOK_MAX_TOKENS, CookbookTokens, Cost, PRICES_TOML, Price, Prices, cookbook_tokens, epochs, is_model,
+    tokenizer_of, training_context,
 };
 pub use histogram::Bar;
+pub use pairs::{PairReport, PairShape, Pairs};
 pub use quantile::quantile;
 pub use render::render_statistics;
 pub use shape::{Named, Shape, ShapeReport};
@@ -29,6 +31,8 @@ pub struct Statistics {
     pub shape: Shape,
     /// How long they are, where a tokenizer is at hand.
     pub tokens: Tokens,
+    /// Of preference data.
+    pub pairs: Pairs,
     repeats: Repeats,
 }
 
@@ -49,9 +53,17 @@ pub struct Repeats {
 pub struct StatisticsReport {
     #[serde(flatten)]
     pub shape: ShapeReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairReport>,
     pub repeats: Repeats,
+    /// What was looked for and is not there.
+    #[serde(skip)]
+    pub not_found: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenReport>,
+    /// Nobody said how to count tokens.
+    #[serde(skip)]
+    pub no_tokenizer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing: Option<Billing>,
 }
@@ -61,34 +73,75 @@ pub struct StatisticsReport {
 pub struct ReportOptions {
     /// Tokens that a row has place for: examples above it are listed, and packing is judged by it.
     pub seq_len: Option<u32>,
-    /// Tokens of an example that are billed at most: [`COOKBOOK_MAX_TOKENS`], or the model's training context.
+    /// Tokens of an example that are billed at most, where a model's own training context is not known:
+    /// [`COOKBOOK_MAX_TOKENS`], or what the profile says.
     pub billed_per_example: u32,
-    /// Without prices nothing is said of cost.
+    /// Without prices nothing is said of billing: what is trained here is not billed.
     pub prices: Option<Prices>,
+    /// Training is done here: what is longer than `seq_len` is refused, not cut.
+    pub local: bool,
+    /// Rules that were checked, by id, as far as their findings are counted here: see [`COUNTED_RULES`].
+    pub checked: Vec<&'static str>,
 }
+
+/// The rules whose findings are counted, and what they find: one, and several.
+pub const COUNTED_RULES: [(&str, &str, &str); 6] = [
+    ("duplicate-example", "exact copy", "exact copies"),
+    ("near-duplicate-example", "near copy", "near copies"),
+    ("conflicting-answers", "answer that contradicts an earlier one", "answers that contradict an earlier one"),
+    (
+        "train-validation-overlap",
+        "example that the validation file has too",
+        "examples that the validation file has too",
+    ),
+    ("secret-detected", "text with a secret", "texts with secrets"),
+    ("pii-detected", "text with personal data", "texts with personal data"),
+];
 
 impl Statistics {
     /// Counts what a rule found.
     pub fn add_diagnostic(&mut self, diagnostic: &Diagnostic) {
-        let repeats = &mut self.repeats;
-        let count = match diagnostic.rule {
-            "duplicate-example" => &mut repeats.exact_duplicates,
-            "near-duplicate-example" => &mut repeats.near_duplicates,
-            "conflicting-answers" => &mut repeats.conflicting_answers,
-            "train-validation-overlap" => &mut repeats.in_validation,
-            "secret-detected" => &mut repeats.secrets,
-            "pii-detected" => &mut repeats.personal_data,
-            _ => return,
-        };
-        *count += 1;
+        let place = COUNTED_RULES.iter().position(|(rule, ..)| *rule == diagnostic.rule);
+        if let Some(place) = place {
+            *self.repeats.counts_mut()[place] += 1;
+        }
     }
 
     /// The figures of all that was added. Without token counts it says nothing of tokens and billing.
     pub fn report(&self, options: &ReportOptions) -> StatisticsReport {
-        let tokens = self.tokens.report(options.seq_len);
-        let billing = tokens
-            .is_some()
-            .then(|| Billing::new(self.tokens.lengths(), options.billed_per_example, options.prices.as_ref()));
-        StatisticsReport { shape: self.shape.report(), repeats: self.repeats, tokens, billing }
+        let tokens = self.tokens.report(options.seq_len, options.local);
+        let prices = options.prices.as_ref().filter(|_| tokens.is_some());
+        let billing =
+            prices.map(|prices| Billing::new(self.tokens.lengths(), options.billed_per_example, Some(prices)));
+        let counts = COUNTED_RULES.iter().zip(self.repeats.counts());
+        let not_found = counts.filter(|((rule, ..), count)| *count == 0 && options.checked.contains(rule));
+        let not_found = not_found.map(|((.., many), _)| *many).collect();
+        StatisticsReport {
+            shape: self.shape.report(),
+            pairs: self.pairs.report(),
+            repeats: self.repeats,
+            not_found,
+            no_tokenizer: tokens.is_none() && !options.local,
+            tokens,
+            billing,
+        }
+    }
+}
+
+impl Repeats {
+    /// In the order of [`COUNTED_RULES`].
+    pub(crate) fn counts(mut self) -> [usize; 6] {
+        self.counts_mut().map(|count| *count)
+    }
+
+    fn counts_mut(&mut self) -> [&mut usize; 6] {
+        [
+            &mut self.exact_duplicates,
+            &mut self.near_duplicates,
+            &mut self.conflicting_answers,
+            &mut self.in_validation,
+            &mut self.secrets,
+            &mut self.personal_data,
+        ]
     }
 }

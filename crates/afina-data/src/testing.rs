@@ -10,6 +10,7 @@ pub(crate) fn read_all(data: &[u8], options: &ReadOptions) -> (Vec<Diagnostic>, 
     let mut sink = |item| match item {
         Item::Diagnostic(diagnostic) => diagnostics.push(diagnostic),
         Item::Example(example) => examples.push(example),
+        Item::Pair(_) => {}
     };
     let summary = read(&mut &*data, "x.jsonl", options, &mut sink).unwrap();
     (diagnostics, examples, summary)

@@ -72,6 +72,7 @@ pub enum Command {
     /// Show what a model folder, adapter folder, GGUF or safetensors file holds
     Info(PathArg),
     /// Find every fault of fine-tuning files in one pass
+    #[command(after_help = "Exit codes: 0 no error, 1 a file could not be read, 2 wrong flags, 3 errors in the data")]
     Validate(Validate),
     /// Write OpenAI's JSONL from another format: ShareGPT, Alpaca, TRL, Gemini, Anthropic, …
     Convert(Convert),

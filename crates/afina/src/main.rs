@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 /// The exit code of an error, and what to do about it.
 fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
-    const FAILED: u8 = 1;
+    use commands::FAILED;
     const USAGE: u8 = 2;
     for cause in error.chain() {
         if let Some(recipe) = cause.downcast_ref::<afina_recipes::RecipeError>() {

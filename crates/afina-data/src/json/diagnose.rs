@@ -46,6 +46,7 @@ impl Run<'_> {
         let touching = self.at == self.value_end;
         let cause = match byte {
             b']' | b'}' => Cause::WrongBracket { expected: closing },
+            b';' if self.semicolon_separates(object) => Cause::MissingComma,
             _ if string && (touching || byte.is_ascii_alphabetic()) && byte != b':' => {
                 return self.fatal(Cause::UnescapedQuote, self.value_end - 1);
             }
@@ -54,6 +55,14 @@ impl Run<'_> {
             _ => Cause::Unexpected { expected: "`,` or `]`" },
         };
         self.fatal(cause, self.at)
+    }
+
+    /// Whether a name with its colon follows the semicolon here, or another value of an array.
+    fn semicolon_separates(&self, object: bool) -> bool {
+        let rest = self.bytes[self.at + 1..].trim_ascii_start();
+        let Some(name) = rest.strip_prefix(b"\"") else { return !object && rest.starts_with(b"{") };
+        let end = memchr::memchr(b'"', name);
+        !object || end.is_some_and(|end| name[end + 1..].trim_ascii_start().starts_with(b":"))
     }
 
     /// Whether the last value that ended did so with `byte`.

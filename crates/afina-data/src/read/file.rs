@@ -168,6 +168,9 @@ impl<'r> File<'r> {
             self.summary.valid += usize::from(record.valid);
         }
         self.hand_out(record.found);
+        if let Some(shape) = record.facts.shape.filter(|_| record.valid && self.out.options.examples) {
+            (self.sink)(Item::Pair(shape));
+        }
         if let Some(example) = record.example.filter(|_| record.valid) {
             (self.sink)(Item::Example(example));
         }

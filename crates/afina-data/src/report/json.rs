@@ -47,7 +47,7 @@ mod tests {
     fn a_file_without_faults_is_an_object_too() {
         let mut out = Vec::new();
         let more = Map::from_iter([("tokens".to_owned(), 7.into())]);
-        Report::new(ReportFormat::Json, 1, &mut out).finish_with(&Summary::default(), more).unwrap();
+        Report::new(ReportFormat::Json, 1, false, &mut out).finish_with(&Summary::default(), more).unwrap();
         expect![[r#"
             {"diagnostics": [], "summary": {"examples":0,"valid":0,"errors":0,"warnings":0,"infos":0,"bytes":0,"tokens":7}}
         "#]].assert_eq(&String::from_utf8(out).unwrap());

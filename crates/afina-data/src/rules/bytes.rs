@@ -2,6 +2,7 @@
 
 use std::str::Utf8Chunk;
 
+use super::csv;
 use crate::{
     diagnostic::Severity,
     findings::{Findings, Place},
@@ -29,9 +30,10 @@ pub(crate) fn file_empty(bytes: u64, out: &mut Findings) {
 /// The name of the file does not end in `.jsonl`.
 ///
 /// OpenAI refuses any other name at upload ("Fine-tuning API only supports .jsonl files"). A `.json` file is often one
-/// array or one pretty-printed object: then it has to be converted, not only renamed.
+/// array or one pretty-printed object: then it has to be converted, not only renamed. What is read from a pipe has no
+/// name, and is not judged by one.
 pub(crate) fn file_extension(file: &str, out: &mut Findings) {
-    if file != "-" && !file.ends_with(".jsonl") {
+    if file != "-" && !out.options.is_stream && !file.ends_with(".jsonl") {
         let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
         let found = match name.rsplit_once('.') {
             Some((_, extension)) => format!("`.{extension}`"),
@@ -71,9 +73,10 @@ pub(crate) fn file_too_large(bytes: u64, out: &mut Findings) {
     }
 }
 
-/// The file is not text: an archive, a spreadsheet, a database, a PDF.
+/// The file is not JSON Lines: an archive, a spreadsheet, a database, a PDF, a CSV.
 ///
-/// Told by its first bytes, whatever its name says. Decompress it, or export it as JSONL.
+/// Told by its first bytes, whatever its name says; a CSV by a line of names and lines with as many fields below.
+/// Nothing more of it is read. Decompress it, or export it as JSONL.
 pub(crate) fn wrong_file_type(head: &[u8], out: &mut Findings) -> bool {
     let kinds: [(&[u8], &str, &str); 12] = [
         (b"\x1f\x8b", "a gzip archive", "decompress it: `gunzip FILE`"),
@@ -89,17 +92,21 @@ pub(crate) fn wrong_file_type(head: &[u8], out: &mut Findings) -> bool {
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
         (b"\x93NUMPY", "a NumPy array", "training data is JSONL: one conversation a line"),
     ];
-    let known = kinds.iter().find(|(magic, ..)| head.starts_with(magic));
-    if let Some((_, kind, hint)) = known {
+    if let Some((_, kind, hint)) = kinds.iter().find(|(magic, ..)| head.starts_with(magic)) {
         out.error("wrong-file-type", START, format!("expected JSONL text, found {kind}"), *hint);
+        return true;
     }
-    known.is_some()
+    let Some(table) = csv::table(head) else { return false };
+    // Another name would not help.
+    out.retain(|rule| rule != "file-extension");
+    out.error("wrong-file-type", START, format!("expected JSON Lines, found {}", table.found()), table.hint());
+    true
 }
 
 /// The file is UTF-16 or UTF-32, not UTF-8.
 ///
 /// Windows PowerShell's `>` and Notepad's "Unicode" write UTF-16. Told by the byte order mark, or by a zero in every
-/// second byte. Save it again as UTF-8: `iconv -f UTF-16 -t UTF-8 IN > OUT`, or `Out-File -Encoding utf8`.
+/// second byte. Save it again as UTF-8, as `--fix OUT` does, or with `Out-File -Encoding utf8`.
 pub(crate) fn file_utf16(head: &[u8], out: &mut Findings) -> bool {
     let name = match head {
         [0xFF, 0xFE, 0, 0, ..] => "UTF-32LE",
@@ -113,7 +120,7 @@ pub(crate) fn file_utf16(head: &[u8], out: &mut Findings) -> bool {
             _ => return false,
         },
     };
-    let hint = format!("save it as UTF-8: `iconv -f {name} -t UTF-8 IN > OUT` (PowerShell's `>` writes UTF-16)");
+    let hint = "save it as UTF-8, as `--fix OUT` does (PowerShell's `>` writes UTF-16)";
     out.error("file-utf16", START, format!("expected UTF-8, found {name}"), hint);
     true
 }
@@ -135,7 +142,7 @@ fn zeros(head: &[u8]) -> (f64, f64) {
 /// Bytes of Latin-1 or Windows-1252 (Excel and old databases write them), a file cut inside a character, overlong
 /// forms, or surrogates encoded one by one (CESU-8). The other rules look at the line as if each such byte were a `?`.
 ///
-/// Convert the file: `iconv -f WINDOWS-1252 -t UTF-8 IN > OUT`.
+/// `--fix OUT` rewrites what is Windows-1252 and leaves the lines that are UTF-8 as they are; `iconv` would spoil those.
 pub(crate) fn file_not_utf8(line: &[u8], file_offset: u64, start: usize, out: &mut Findings) -> String {
     let mut text = String::with_capacity(line.len());
     let (mut first, mut count) = (None::<(usize, Vec<u8>)>, 0);
@@ -166,13 +173,13 @@ fn utf8_hint(line: &[u8], rest: &[u8]) -> &'static str {
     });
     match rest {
         [0xED, 0xA0..=0xBF, ..] => {
-            "surrogates were encoded one by one (CESU-8): write the text as UTF-8 again from its source"
+            "surrogates were encoded one by one (CESU-8): write the text as UTF-8, as `--fix OUT` does"
         }
         [0xC0 | 0xC1, ..] => {
             "an overlong form, as `modified UTF-8` of Java has: write the text as UTF-8 again from its source"
         }
         _ if cut => "the line ends inside a character: the file was cut",
-        _ => "looks like Windows-1252 or Latin-1: `iconv -f WINDOWS-1252 -t UTF-8 IN > OUT`",
+        _ => "looks like Windows-1252 or Latin-1: write it as UTF-8, as `--fix OUT` does line by line",
     }
 }
 
@@ -197,7 +204,7 @@ pub(crate) fn file_bom(head: &[u8], out: &mut Findings) -> usize {
                 "file-bom",
                 START,
                 "expected `{`, found a byte order mark (EF BB BF) before it",
-                "save the file as UTF-8 without BOM: `tail -c +4 IN > OUT`",
+                "save the file as UTF-8 without it, as `--fix OUT` does",
             );
         }
     }
@@ -207,13 +214,13 @@ pub(crate) fn file_bom(head: &[u8], out: &mut Findings) -> usize {
 /// A byte order mark stands inside the file.
 ///
 /// It is no whitespace in JSON, and invisible in an editor. It gets there when files with a byte order mark are put
-/// together with `cat`. Remove it: `sed 's/^\xEF\xBB\xBF//'`.
+/// together with `cat`. Remove it, as `--fix OUT` does.
 pub(crate) fn bom_mid_file(place: Place, out: &mut Findings) {
     out.error(
         "bom-mid-file",
         place,
         "expected a record, found a byte order mark (U+FEFF)",
-        "files with a byte order mark were joined: remove it, `sed 's/^\\xEF\\xBB\\xBF//' IN > OUT`",
+        "files with a byte order mark were joined: remove it, as `--fix OUT` does",
     );
 }
 
@@ -222,13 +229,13 @@ pub(crate) fn bom_mid_file(place: Place, out: &mut Findings) {
 /// JSONL ends lines with `\n` (or `\r\n`); for every reader the whole file is one line. Old Mac programs and some
 /// spreadsheet exports write `\r`. The lines are checked as if they ended properly.
 ///
-/// Convert it: `tr '\r' '\n' < IN > OUT`.
+/// End lines with `\n`, as `--fix OUT` does.
 pub(crate) fn bare_cr_line_endings(place: Place, out: &mut Findings) {
     out.error(
         "bare-cr-line-endings",
         place,
         "expected lines that end with `\\n`, found `\\r` alone",
-        "convert it: `tr '\\r' '\\n' < IN > OUT`",
+        "end lines with `\\n`, as `--fix OUT` does",
     );
 }
 

@@ -70,3 +70,60 @@ pub(crate) fn detect(record: Value) -> Option<Format> {
         return None;
     })
 }
+
+/// What a grader would compare with, in a record that asks and does not answer: the name of a key such as `answer`.
+pub(crate) fn reference(record: Value) -> Option<String> {
+    const WORDS: [&str; 16] = [
+        "answer",
+        "respuesta",
+        "reference",
+        "referencia",
+        "expected",
+        "esperad",
+        "solution",
+        "solución",
+        "solucion",
+        "truth",
+        "target",
+        "label",
+        "etiqueta",
+        "rubric",
+        "rúbrica",
+        "gold",
+    ];
+    let is_reference = |name: &str| WORDS.iter().any(|word| name.to_lowercase().contains(word));
+    let mut names = record.members().filter_map(|member| member.key.text());
+    let name = names.find(|name| is_reference(name))?.into_owned();
+    let is = |message: Value, name: &str| message.get("role").is_some_and(|role| role.is(name));
+    let messages = record.get("messages")?;
+    let asks = messages.items().last().is_some_and(|last| is(last, "user"));
+    (asks && !messages.items().any(|message| is(message, "assistant"))).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::testing::check;
+
+    #[test]
+    fn a_prompt_with_a_reference_is_for_reinforcement() {
+        let ask = r#"{"role":"user","content":"¿6×8?"}"#;
+        check(
+            [
+                format!(r#"{{"messages":[{ask}],"respuesta":"48"}}"#),
+                format!(r#"{{"messages":[{ask}],"expected_answer":{{"value":48}}}}"#),
+                format!(r#"{{"messages":[{ask}],"id":"a1"}}"#),
+                format!(r#"{{"messages":[{ask},{{"role":"assistant","content":"48"}}],"answer":"48"}}"#),
+            ]
+            .join("\n"),
+            expect![[r#"
+                1:1: error[method-file-mismatch]: expected a chat record for method sft, found a reinforcement record: a prompt, and `respuesta` for a grader
+                2:1: error[method-file-mismatch]: expected a chat record for method sft, found a reinforcement record: a prompt, and `expected_answer` for a grader
+                3:13: error[missing-assistant-message] /messages: expected an assistant message to learn, found none
+                3:49: error[unknown-top-level-key] /id: expected only `messages`, `tools`, `parallel_tool_calls`, `functions`, found `id`
+                4:85: error[unknown-top-level-key] /answer: expected only `messages`, `tools`, `parallel_tool_calls`, `functions`, found `answer`
+            "#]],
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! Which format a record is in: OpenAI's, or one of those that people bring from elsewhere.
 
-use super::detect::Format;
+use super::detect::{Format, reference};
 use crate::{
     diagnostic::{Severity, excerpt},
     findings::{Findings, Place},
@@ -12,6 +12,7 @@ use crate::{
 pub(crate) fn check_format(record: Value, format: Option<Format>, out: &mut Findings) -> bool {
     let method = out.options.method;
     match (format, method) {
+        (Some(Format::Chat), Method::Sft) if reference(record).is_some() => method_file_mismatch(record, out),
         (Some(Format::Chat), Method::Sft | Method::Rft) => {
             let anthropic = anthropic_format(record, out);
             unknown_top_level_key(record, &["messages", "tools", "parallel_tool_calls", "functions"], anthropic, out);
@@ -110,7 +111,7 @@ fn prompt_completion_format(record: Value, out: &mut Findings) {
         "prompt-completion-format",
         Format::PromptCompletion,
         record,
-        "write `prompt` as a user message and `completion` as an assistant message",
+        "run `afina convert FILE --to OUT`: `prompt` becomes a user message, `completion` an assistant message",
         out,
     );
 }
@@ -124,7 +125,7 @@ fn sharegpt_format(record: Value, out: &mut Findings) {
         "sharegpt-format",
         Format::ShareGpt,
         record,
-        "rename `conversations` to `messages`, `from` to `role` (human → user, gpt → assistant), `value` to `content`",
+        "run `afina convert FILE --to OUT`: it renames the keys and the roles",
         out,
     );
 }
@@ -137,7 +138,7 @@ fn alpaca_format(record: Value, out: &mut Findings) {
         "alpaca-format",
         Format::Alpaca,
         record,
-        "write `instruction` and `input` as a user message and `output` as an assistant message",
+        "run `afina convert FILE --to OUT`: `instruction` and `input` become a user message, `output` an assistant message",
         out,
     );
 }
@@ -151,7 +152,7 @@ fn text_only_format(record: Value, out: &mut Findings) {
         "text-only-format",
         Format::Text,
         record,
-        "export the conversation before it was rendered as one text",
+        "run `afina convert FILE --to OUT` if a chat template rendered it; other text has no turns to learn",
         out,
     );
 }
@@ -165,7 +166,7 @@ fn trl_preference_format(record: Value, out: &mut Findings) {
         "trl-preference-format",
         Format::Trl,
         record,
-        "write `input`, `preferred_output` and `non_preferred_output`, and use method dpo",
+        "run `afina convert FILE --to OUT`, and use `--method dpo` on what it writes",
         out,
     );
 }
@@ -178,7 +179,7 @@ fn batch_request_format(record: Value, out: &mut Findings) {
         "batch-request-format",
         Format::Batch,
         record,
-        "take `body.messages`, and add the answer as an assistant message",
+        "run `afina convert FILE --to OUT`: it takes `body.messages`, and the answer where the line has one",
         out,
     );
 }
@@ -192,7 +193,7 @@ fn responses_format(record: Value, out: &mut Findings) {
         "responses-format",
         Format::Responses,
         record,
-        "rename `input` to `messages`, and parts `input_text`/`output_text` to `text`",
+        "run `afina convert FILE --to OUT`: it makes messages of the items, and their parts `text`",
         out,
     );
 }
@@ -205,7 +206,7 @@ fn gemini_format(record: Value, out: &mut Findings) {
         "gemini-format",
         Format::Gemini,
         record,
-        "rename `contents` to `messages`, `model` to `assistant`, and join `parts` into `content`",
+        "run `afina convert FILE --to OUT`: it makes messages of `contents`, and `model` the assistant",
         out,
     );
 }
@@ -229,7 +230,7 @@ fn anthropic_format(record: Value, out: &mut Findings) -> bool {
             "anthropic-format",
             member.key,
             "expected the system prompt as a message, found a key `system` beside `messages`",
-            "make it the first message: `{\"role\": \"system\", \"content\": …}`",
+            "make it the first message, as `afina convert FILE --to OUT` does",
         );
     }
     let blocks = record.get("messages").into_iter().flat_map(|list| list.items());
@@ -241,7 +242,7 @@ fn anthropic_format(record: Value, out: &mut Findings) -> bool {
                 "anthropic-format",
                 block,
                 format!("expected a part of type `text` or `image_url`, found Anthropic's `{kind}`"),
-                "write tool_use as `tool_calls` of the assistant, and tool_result as a message with role `tool`",
+                "write tool_use as `tool_calls` and tool_result as a tool message, as `afina convert FILE --to OUT` does",
             );
         }
     }
@@ -266,13 +267,20 @@ pub(crate) fn mixed_formats(record: Place, format: Format, first: (Format, usize
 ///
 /// Supervised and reinforcement fine-tuning take `messages`; preference fine-tuning takes `input`, `preferred_output`
 /// and `non_preferred_output`. Choose the method that fits the file, or the right file.
+///
+/// A chat record that ends with the user and has a key such as `answer` beside `messages` is one for reinforcement.
 fn method_file_mismatch(record: Value, out: &mut Findings) {
-    let (found, hint) = match out.options.method {
-        Method::Dpo => (
-            "a chat record (`messages`)",
+    let reference = reference(record);
+    let (found, hint) = match (out.options.method, reference) {
+        (Method::Dpo, _) => (
+            "a chat record (`messages`)".to_owned(),
             "use `--method sft`, or write `input`, `preferred_output` and `non_preferred_output`",
         ),
-        Method::Sft | Method::Rft => ("a preference record", "use `--method dpo`, or write `messages`"),
+        (Method::Sft, Some(name)) => (
+            format!("a reinforcement record: a prompt, and `{}` for a grader", excerpt(&name)),
+            "use `--method rft`, or add the assistant's message",
+        ),
+        _ => ("a preference record".to_owned(), "use `--method dpo`, or write `messages`"),
     };
     let expected = match out.options.method {
         Method::Dpo => "a preference record for method dpo",

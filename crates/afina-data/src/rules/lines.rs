@@ -51,32 +51,33 @@ pub(crate) fn comma_between_lines(offset: usize, out: &mut Findings) {
 ///
 /// JSONL has one object a line, without brackets around them and commas between. The records inside are checked.
 ///
-/// Convert it: `jq -c '.[]' IN > OUT`.
+/// Write each on a line of its own, as `--fix OUT` does up to 64 MB; above that: `jq -c '.[]' IN > OUT`.
 pub(crate) fn json_array_file(place: Place, records: Option<usize>, out: &mut Findings) {
-    let found = match records {
-        Some(1) => "one array of 1 record".to_owned(),
-        Some(records) => format!("one array of {records} records"),
-        None => "a JSON array".to_owned(),
+    let mended = "write each record on a line of its own, as `--fix OUT` does";
+    let (found, hint) = match records {
+        Some(1) => ("one array of 1 record".to_owned(), mended),
+        Some(records) => (format!("one array of {records} records"), mended),
+        // It is too long to be held, or broken.
+        None => (
+            "a JSON array".to_owned(),
+            "write each record on a line of its own: `jq -c '.[]' IN > OUT`, or `--fix OUT` up to 64 MB",
+        ),
     };
-    out.error(
-        "json-array-file",
-        place,
-        format!("expected JSONL, one object a line, found {found}"),
-        "convert it: `jq -c '.[]' IN > OUT`",
-    );
+    let message = format!("expected JSONL, one object a line, found {found}");
+    out.error("json-array-file", place, message, hint);
 }
 
 /// A record spans several lines.
 ///
 /// In JSONL a line end ends the record; this is pretty-printed JSON. The record is checked all the same.
 ///
-/// Convert it: `jq -c . IN > OUT`.
+/// Write it on one line, as `--fix OUT` does.
 pub(crate) fn pretty_printed_json(lines: usize, out: &mut Findings) {
     out.error(
         "pretty-printed-json",
         Place::byte(0),
         format!("expected a record on one line, found one that spans {lines} lines"),
-        "convert it: `jq -c . IN > OUT`",
+        "write it on one line, as `--fix OUT` does",
     );
 }
 

@@ -10,7 +10,7 @@ use crate::{
 pub(crate) fn check_list<'t>(list: Value<'t>, purpose: Purpose, out: &mut Findings) -> Option<Turns<'t>> {
     match list.kind() {
         Kind::Array => {}
-        Kind::String if list.text().is_some_and(|text| text.trim_start().starts_with('[')) => {
+        Kind::String if list.text().is_some_and(|text| text.trim_start().starts_with(['[', '{'])) => {
             messages_is_string(list, out);
             return None;
         }
@@ -46,12 +46,12 @@ fn messages_not_array(list: Value, out: &mut Findings) {
 ///
 /// It was encoded twice: `json.dumps` of a record that already had text for its messages. Decode it once.
 fn messages_is_string(list: Value, out: &mut Findings) {
-    out.error(
-        "messages-is-string",
-        list,
-        "expected an array of messages, found a string with one in it",
-        "decode it once more: `record[\"messages\"] = json.loads(record[\"messages\"])`",
-    );
+    let is_object = list.text().is_some_and(|text| text.trim_start().starts_with('{'));
+    let (found, hint) = match is_object {
+        true => ("a string with an object in it", "decode it once more, and put the message in a list: `[{…}]`"),
+        false => ("a string with one in it", "decode it once more, as `--fix OUT` does"),
+    };
+    out.error("messages-is-string", list, format!("expected an array of messages, found {found}"), hint);
 }
 
 /// `messages` is an empty list.
@@ -85,20 +85,22 @@ mod tests {
             r#"{"messages":null}"#,
             r#"{"messages":{"role":"user","content":"x"}}"#,
             r#"{"messages":"[{\"role\":\"user\"}]"}"#,
+            r#"{"messages":"{\"role\":\"user\"}"}"#,
             r#"{"messages":[]}"#,
             r#"{"messages":["Hi",null,[{"role":"user","content":"x"}],{"role":"assistant","content":"x"}]}"#,
         ];
         check(
             records.join("\n"),
             expect![[r#"
-            1:13: error[messages-not-array] /messages: expected an array of messages, found null
-            2:13: error[messages-not-array] /messages: expected an array of messages, found an object
-            3:13: error[messages-is-string] /messages: expected an array of messages, found a string with one in it
-            4:13: error[messages-empty] /messages: expected at least one message, found an empty list
-            5:14: error[message-not-object] /messages/0: expected a message, found a string
-            5:19: error[message-not-object] /messages/1: expected a message, found null
-            5:24: error[message-not-object] /messages/2: expected a message, found an array
-        "#]],
+                1:13: error[messages-not-array] /messages: expected an array of messages, found null
+                2:13: error[messages-not-array] /messages: expected an array of messages, found an object
+                3:13: error[messages-is-string] /messages: expected an array of messages, found a string with one in it
+                4:13: error[messages-is-string] /messages: expected an array of messages, found a string with an object in it
+                5:13: error[messages-empty] /messages: expected at least one message, found an empty list
+                6:14: error[message-not-object] /messages/0: expected a message, found a string
+                6:19: error[message-not-object] /messages/1: expected a message, found null
+                6:24: error[message-not-object] /messages/2: expected a message, found an array
+            "#]],
         );
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     findings::{Findings, Place},
     json::{Kind, Parser, Value},
     read::Profile,
+    stats::PairShape,
     view::{Message, Turns},
 };
 
@@ -123,6 +124,21 @@ fn answer_fingerprint(answer: &Turns) -> Option<u64> {
 /// Bytes of text in an answer, as written; `None` where there is none.
 fn text_bytes(answer: &Turns) -> Option<usize> {
     answer.messages.iter().flat_map(Message::texts).map(|text| text.span().len()).reduce(|sum, next| sum + next)
+}
+
+/// How long the parts of a pair are.
+pub(crate) fn shape(prompt: &Turns, preferred: &Turns, other: &Turns) -> PairShape {
+    let characters = |turns: &Turns| -> u32 {
+        let texts = turns.messages.iter().flat_map(Message::texts);
+        let count = texts.map(|text| text.text().map_or(0, |text| text.chars().count())).sum::<usize>();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    PairShape {
+        prompt_messages: u32::try_from(prompt.messages.len()).unwrap_or(u32::MAX),
+        prompt_characters: characters(prompt),
+        preferred_characters: characters(preferred),
+        other_characters: characters(other),
+    }
 }
 
 /// A preference record has no `input`.
@@ -437,7 +453,7 @@ mod tests {
                 4:177: warning[dpo-contradictory-pair] /preferred_output: expected what line 3 prefers for this prompt, found the opposite
                 4:276: warning[tool-arguments-invalid-json] /preferred_output/0/tool_calls/0/function/arguments: expected arguments as JSON, found `x`
                 6:177: warning[dpo-contradictory-pair] /preferred_output: expected what line 5 prefers for this prompt, found the opposite
-                6:283: warning[tool-arguments-schema-mismatch] /preferred_output/0/tool_calls/0/function/arguments: expected only declared arguments, found `a`
+                6:283: warning[tool-arguments-schema-mismatch] /preferred_output/0/tool_calls/0/function/arguments: found `a`, which the function does not declare
             "#]],
         );
     }

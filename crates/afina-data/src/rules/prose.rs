@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What speakers are called where a conversation is one text.
-const PREFIXES: [&str; 15] = [
+const PREFIXES: [&str; 24] = [
     "Assistant:",
     "ASSISTANT:",
     "assistant:",
@@ -27,7 +27,16 @@ const PREFIXES: [&str; 15] = [
     "### Human",
     "### Assistant",
     "### User",
-    "[INST]",
+    "Usuario:",
+    "USUARIO:",
+    "Asistente:",
+    "ASISTENTE:",
+    "Humano:",
+    "IA:",
+    "### Respuesta",
+    "### Instrucci",
+    "### Usuario",
+    "### Asistente",
 ];
 
 /// The rules of a message's texts.
@@ -80,9 +89,11 @@ pub(super) fn is_harmless(raw: &str, suspects: Suspects) -> bool {
     }
     // Without a branch in it, the loop becomes vector instructions.
     let marks = |found: bool, &byte: &u8| found | (byte == b'<') | (byte == b'[') | (byte == b'{') | (byte == b'%');
+    if suspects.marks && bytes.iter().fold(false, marks) {
+        return false;
+    }
     let mut backslashes = memchr::memchr_iter(b'\\', bytes);
-    !(suspects.marks && bytes.iter().fold(false, marks))
-        && !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
+    !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
 }
 
 /// A control token of a model stands in a text.
@@ -256,21 +267,35 @@ fn is_name(inner: &str) -> bool {
 
 /// A text begins with the name of the speaker.
 ///
-/// `Assistant: …`, `User: …`, `### Response`: the conversation was converted from a prompt that was one text. The role
-/// says who speaks; with the prefix, the model learns to write it. Remove it.
+/// `Assistant: …`, `Usuario: …`, `### Response`: the conversation was converted from a prompt that was one text. The role
+/// says who speaks; with the prefix, the model learns to write it. Remove it. A form is left alone: `User: …` with
+/// another line such as `Date: …` below.
 fn role_prefix_in_content(message: &Message, value: Value, text: &str, out: &mut Findings) {
     let start = text.len() - text.trim_start().len();
     let spoken = !matches!(message.meant, Some(Role::System | Role::Developer));
     let prefix = PREFIXES.into_iter().filter(|_| spoken).find(|prefix| text[start..].starts_with(prefix));
+    let prefix = prefix.filter(|prefix| !prefix.ends_with(':') || !is_form(&text[start..]));
     let prefix = prefix.or_else(|| (!spoken && text[start..].starts_with("System:")).then_some("System:"));
     if let Some(prefix) = prefix {
+        let behind = &text[start + prefix.len()..];
+        let word = &behind[..behind.find(|char: char| !char.is_alphabetic()).unwrap_or(behind.len())];
+        let word = if prefix.ends_with(':') { "" } else { word };
         out.warning(
             "role-prefix-in-content",
             (value, start),
-            format!("expected the text alone, found `{prefix}` before it"),
+            format!("expected the text alone, found `{prefix}{word}` before it"),
             "remove it: the role says who speaks",
         );
     }
+}
+
+/// Whether the line below is a field too, as in `Usuario: ana⏎Incidencia: …`, and no other speaker.
+fn is_form(text: &str) -> bool {
+    const LONGEST_NAME: usize = 30;
+    let Some(below) = text.lines().skip(1).map(str::trim).find(|line| !line.is_empty()) else { return false };
+    let Some((name, _)) = below.split_once(':') else { return false };
+    let is_name = name.chars().all(|char| char.is_alphabetic() || char == ' ') && name.len() <= LONGEST_NAME;
+    is_name && !PREFIXES.iter().any(|prefix| below.starts_with(prefix))
 }
 
 /// A trained text begins or ends with whitespace.
@@ -353,6 +378,11 @@ mod tests {
                 "Dear %s,",
                 "Assistant: hi",
                 "### Response: hi",
+                "Usuario: hola\nAsistente: buenas",
+                "### Instrucción\nResume.",
+                "[INST] hola",
+                "Usuario: ana\nIncidencia: no imprime",
+                "Cliente: Ana",
                 " hi",
                 "hi\n",
             ],
@@ -366,8 +396,11 @@ mod tests {
                 7:88: warning[unrendered-template] /messages/1/content: expected text, found the placeholder `%s`
                 8:83: warning[role-prefix-in-content] /messages/1/content: expected the text alone, found `Assistant:` before it
                 9:83: warning[role-prefix-in-content] /messages/1/content: expected the text alone, found `### Response` before it
-                10:83: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that begins with it
-                11:85: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that ends with it
+                10:83: warning[role-prefix-in-content] /messages/1/content: expected the text alone, found `Usuario:` before it
+                11:83: warning[role-prefix-in-content] /messages/1/content: expected the text alone, found `### Instrucción` before it
+                12:83: warning[special-token-in-content] /messages/1/content: expected text, found `[INST]`, a control token of other models
+                15:83: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that begins with it
+                16:85: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that ends with it
             "#]],
         );
     }

@@ -76,7 +76,8 @@ fn rft_system_role(message: &Message, out: &mut Findings) {
 ///
 /// A grader's template names fields of the line as `{{item.answer}}`, also inside each other: `{{item.answer.unit}}`.
 /// A line without the field cannot be scored, and the job fails. Checked where the grader is given (`--grader FILE`).
-/// Add the field to the record, or mend the name in the grader.
+/// Add the field to the record, or mend the name in the grader. A field that is null or an empty text is a warning: the
+/// grader has nothing to compare with.
 fn rft_template_field_missing(record: Value, field: &ItemField, out: &mut Findings) {
     let mut value = record;
     for name in &field.path {
@@ -101,6 +102,17 @@ fn rft_template_field_missing(record: Value, field: &ItemField, out: &mut Findin
         };
         value = next;
     }
+    let empty = match value.kind() {
+        Kind::Null => "null",
+        Kind::String if value.text().is_some_and(|text| text.trim().is_empty()) => "an empty text",
+        _ => return,
+    };
+    out.warning(
+        "rft-template-field-missing",
+        value,
+        format!("expected a value that the grader reads as `item.{}`, found {empty}", excerpt(&field.path.join("."))),
+        "fill it in: the grader compares with nothing here",
+    );
 }
 
 /// A record has nothing for the grader to compare with.
@@ -188,7 +200,7 @@ mod tests {
         let record =
             |fields: &str| format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]{fields}}}"#, fields.len());
         let records = [
-            record(r#","answer":{"value":null},"tags":["a","b"]"#),
+            record(r#","answer":{"value":null},"tags":["a"," "]"#),
             record(r#","answer":{"Value":1},"tags":["a"]"#),
             record(r#","answer":"{\"value\":1}","tags":{"1":0}"#),
             record(""),
@@ -197,6 +209,8 @@ mod tests {
             Some(grader),
             &records.each_ref().map(String::as_str),
             expect![[r#"
+                1:64: warning[rft-template-field-missing] /answer/value: expected a value that the grader reads as `item.answer.value`, found null
+                1:82: warning[rft-template-field-missing] /tags/1: expected a value that the grader reads as `item.tags.1`, found an empty text
                 2:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found none
                 2:74: error[rft-template-field-missing] /tags: expected a field `1`, as the grader reads `item.tags.1`, found an array
                 3:55: error[rft-template-field-missing] /answer: expected a field `value`, as the grader reads `item.answer.value`, found a string

@@ -44,8 +44,8 @@ fn trailing_comma(fault: &Fault, text: &str, out: &mut Findings) {
 
 /// The line is a Python dictionary, not JSON.
 ///
-/// `str(record)` and `print(record)` write single quotes, `True`, `False` and `None`. Write `json.dumps(record)`.
-/// Said once a record.
+/// `str(record)` and `print(record)` write single quotes, `True`, `False` and `None`. Write `json.dumps(record)`, or have
+/// the file made JSON: `--fix OUT`. Said once a record.
 fn python_dict_repr(fault: &Fault, text: &str, out: &mut Findings) {
     let rest = &text[fault.offset..];
     let found = if rest.starts_with('\'') { "a single quote".to_owned() } else { format!("`{}`", word(rest)) };
@@ -53,7 +53,7 @@ fn python_dict_repr(fault: &Fault, text: &str, out: &mut Findings) {
         "python-dict-repr",
         fault,
         format!("expected JSON, found {found}, which is Python's notation"),
-        "write the record with `json.dumps(record)`, not `str(record)`",
+        "write the record with `json.dumps(record)`, not `str(record)`; `--fix OUT` makes JSON of it",
     );
 }
 
@@ -203,6 +203,9 @@ fn invalid_json(fault: &Fault, text: &str, out: &mut Findings) {
     let (expected, hint) = match fault.cause {
         Cause::UnquotedKey => ("a name in double quotes", "put the name in double quotes".to_owned()),
         Cause::MissingColon => ("`:` after the name", "put `:` between the name and its value".to_owned()),
+        Cause::MissingComma if text[fault.offset..].starts_with(';') => {
+            ("`,`", "write a comma: JSON has no semicolon between values".to_owned())
+        }
         Cause::MissingComma => {
             ("`,`", "put `,` between the values, or escape the quote before it as `\\\"`".to_owned())
         }

@@ -88,14 +88,14 @@ fn replacement_char(value: Value, raw: &str, out: &mut Findings) {
 /// A text was UTF-8 but was read as Windows-1252.
 ///
 /// `cafÃ©` for `café`, `Itâ€™s` for `It’s`, `ðŸ˜€` for 😀. A model trained on it writes it. Encode the text as
-/// Windows-1252 and decode it as UTF-8 (the Python package `ftfy` does), or export it again.
+/// Windows-1252 and decode it as UTF-8 (`--fix OUT --unsafe-fixes` does), or export it again.
 fn mojibake(value: Value, text: &str, out: &mut Findings) -> bool {
     let Some((at, wrong, right)) = find_mojibake(text) else { return false };
     out.warning(
         "mojibake",
         (value, at),
         format!("expected `{right}`, found `{wrong}`: UTF-8 that was read as Windows-1252"),
-        "repair the text (Python's `ftfy.fix_text`), or export it again as UTF-8",
+        "repair the text, as `--fix OUT --unsafe-fixes` does, or export it again as UTF-8",
     );
     true
 }

@@ -114,12 +114,22 @@ fn value_behind(text: &str, end: usize, flag: bool) -> Option<Range<usize>> {
         ["is ", "es ", "is: ", "es: "].iter().find_map(|word| trimmed.strip_prefix(word))?
     };
     let value = value.trim_start_matches([' ', '\t']).trim_start_matches(quotes);
-    let ends = |char: char| char.is_whitespace() || quotes.contains(&char) || matches!(char, ',' | ';' | '&');
+    let ends = |char: char| char.is_whitespace() || quotes.contains(&char) || matches!(char, ',' | ';');
     let value = &value[..value.floor_char_boundary(LONGEST.min(value.len()))];
     let value = &value[..value.find(ends).unwrap_or(value.len())];
+    let value = &value[..next_parameter(value).unwrap_or(value.len())];
     let value = value.trim_end_matches(['.', ':', ')', '}', ']']);
     let start = value.as_ptr() as usize - text.as_ptr() as usize;
     (!value.is_empty()).then_some(start..start + value.len())
+}
+
+/// Where the next parameter of a URL begins, as in `token=…&x=1`; a `&` without a name behind it is part of a value.
+fn next_parameter(value: &str) -> Option<usize> {
+    let is_name = |rest: &str| {
+        let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !matches!(char, '_' | '-' | '.' | '[' | ']'));
+        end.is_some_and(|end| end > 0 && rest[end..].starts_with('='))
+    };
+    value.match_indices('&').map(|(at, _)| at).find(|at| is_name(&value[at + 1..]) || value[at + 1..].is_empty())
 }
 
 /// Eight characters or more of three sorts, mixed.
@@ -220,6 +230,9 @@ mod tests {
         ] {
             check(text, &[("a password", password)]);
         }
+        check("la clave es: Gato$2024!perro", &[("a password", "Gato$2024!perro")]);
+        check("mi contraseña es Tr0ub4dor&3", &[("a password", "Tr0ub4dor&3")]);
+        check("?password=Tr0ub4dor&3&next=1", &[("a password", "Tr0ub4dor&3")]);
     }
 
     #[test]

@@ -58,18 +58,22 @@ pub(super) fn iban(text: &str, start: usize, floor: usize) -> Option<Found> {
 
 fn iban_at(text: &str, start: usize) -> Option<Found> {
     let head = text.as_bytes().get(start..start + 4)?;
-    let shaped = head[..2].iter().all(u8::is_ascii_uppercase) && head[2..].iter().all(u8::is_ascii_digit);
+    let small = head[..2].iter().all(u8::is_ascii_lowercase);
+    let shaped = (small || head[..2].iter().all(u8::is_ascii_uppercase)) && head[2..].iter().all(u8::is_ascii_digit);
     if !shaped || !free_before(text, start) {
         return None;
     }
-    let wanted = LENGTHS.iter().find(|(country, _)| country.as_bytes() == &head[..2])?.1;
+    let wanted = LENGTHS.iter().find(|(country, _)| country.as_bytes().eq_ignore_ascii_case(&head[..2]))?.1;
     let mut letters = Vec::with_capacity(wanted);
     let mut end = start;
     for (at, byte) in text.bytes().enumerate().skip(start) {
         match byte {
             // Written in groups of four.
             b' ' | b'-' if letters.len() % 4 == 0 => continue,
-            b'A'..=b'Z' | b'0'..=b'9' => letters.push(byte),
+            b'A'..=b'Z' if !small => letters.push(byte),
+            // In small letters it looks like a hash or the like, if it is more than digits.
+            b'a'..=b'z' if small && letters.len() < 2 => letters.push(byte.to_ascii_uppercase()),
+            b'0'..=b'9' => letters.push(byte),
             _ => break,
         }
         if letters.len() == wanted {
@@ -221,9 +225,12 @@ mod tests {
             "NL91ABNA0417164300",
             "MT84MALT011000012345MTLCAST001S",
             "IT60 X054 2811 1010 0000 0123 456",
+            "es9121000418450200051332",
+            "de89 3704 0044 0532 0130 00",
         ] {
             check(&format!("cuenta {iban}."), &[("an IBAN", iban)]);
         }
         silent(&["ES91 2100 0418 4502 0005 1331", "DE8937040044053201300", "XX91 2100 0418 4502 0005 1332"]);
+        silent(&["Es9121000418450200051332", "gb82west12345698765432", "es9121000418450200051331"]);
     }
 }

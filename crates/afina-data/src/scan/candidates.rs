@@ -216,7 +216,8 @@ impl<'t> Candidates<'t> {
         let likely = |&at: &usize| {
             let before = at.checked_sub(1).map_or(b' ', |before| self.raw[before]);
             let after = self.raw.get(at + 1).copied().unwrap_or(b' ');
-            (before.is_ascii_alphanumeric() || b"_-+%'".contains(&before)) && after.is_ascii_alphanumeric()
+            (before.is_ascii_alphanumeric() || before >= 0x80 || b"_-+%'".contains(&before))
+                && after.is_ascii_alphanumeric()
         };
         memchr::memchr_iter(b'@', &self.raw[from..]).map(|at| from + at).find(likely).unwrap_or(self.raw.len())
     }
@@ -261,6 +262,7 @@ fn is_likely(raw: &[u8], literal: &Range<usize>, starter: Starter, wanted: Wante
                 Some(b' ') => {
                     let rest = rest.trim_ascii_start();
                     rest.first().is_some_and(|byte| b"=:-".contains(byte)) || rest.starts_with(b"is ") || rest.starts_with(b"es ")
+                        || rest.starts_with(b"is:") || rest.starts_with(b"es:")
                         // A flag of a command: `--api-key abc`.
                         || memchr::memmem::rfind(&raw[literal.start.saturating_sub(16)..literal.start], b"--").is_some()
                 }

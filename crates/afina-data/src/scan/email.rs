@@ -63,17 +63,19 @@ pub(super) fn find(text: &str, from: usize, out: &mut Vec<Found>) {
 
 fn local_part(text: &str, at: usize, from: usize) -> Option<&str> {
     let bytes = text.as_bytes();
-    let of_local = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-'".contains(byte);
-    let mut start = at - bytes[from..at].iter().rev().take_while(|byte| of_local(byte)).count();
+    /// Characters before the sign, at most: a local part has 64 bytes.
+    const LONGEST: usize = 70;
+    let of_local = |char: &char| {
+        char.is_ascii_alphanumeric() || "._%+-'".contains(*char) || !char.is_ascii() && super::is_letter(*char)
+    };
+    let before = text[from..at].chars().rev().take(LONGEST);
+    let mut start = at - before.take_while(of_local).map(char::len_utf8).sum::<usize>();
     // The letter of an escape: `\njane@…`.
     if start > 0 && bytes[start - 1] == b'\\' && start + 1 < at && matches!(bytes[start], b'n' | b'r' | b't') {
         start += 1;
     }
     let local = text[start..at].trim_start_matches(['.', '\'', '-', '%', '+']);
-    // A letter of another alphabet before it: what begins there is only its end.
-    let cut =
-        text[..at - local.len()].chars().next_back().is_some_and(|char| !char.is_ascii() && super::is_letter(char));
-    let well = !local.is_empty() && local.len() <= 64 && !local.ends_with('.') && !local.contains("..") && !cut;
+    let well = !local.is_empty() && local.len() <= 64 && !local.ends_with('.') && !local.contains("..");
     (well && local.bytes().any(|byte| byte.is_ascii_alphanumeric())).then_some(local)
 }
 
@@ -135,6 +137,9 @@ mod tests {
             ("it is a@acme.com.Then", "a@acme.com"),
             ("\\nluis@acme.mx\\n", "luis@acme.mx"),
             ("'o'brien@acme.ie'", "o'brien@acme.ie"),
+            ("es josé.pérez@correo.es", "josé.pérez@correo.es"),
+            ("«peñá@correo.es»", "peñá@correo.es"),
+            ("请联系jane@acme.cn", "jane@acme.cn"),
             ("https://acme.com/?mail=jane@acme.com", "jane@acme.com"),
         ] {
             assert_eq!(found(text), [expected], "{text}");

@@ -20,6 +20,11 @@ fn said_before(text: &str, at: usize, names: &[&str]) -> bool {
     words_before(text, at).iter().any(|word| names.contains(&word.as_str()))
 }
 
+/// One digit again and again: made up, whatever its check digit says.
+fn is_made_up(number: &[u8]) -> bool {
+    number.iter().all(|digit| *digit == number[0])
+}
+
 fn value(digits: &[u8]) -> u32 {
     digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0'))
 }
@@ -41,7 +46,8 @@ fn ssn(text: &str, digits: &Digits) -> Option<Found> {
     };
     let number = digits.joined(groups);
     let (area, group, serial) = (value(&number[..3]), value(&number[3..5]), value(&number[5..]));
-    let given = !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !VOID.contains(&number);
+    let given =
+        !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !VOID.contains(&number) && !is_made_up(number);
     let span = digits.span(groups);
     (given && stands_apart(text, &span, false)).then_some(Found {
         kind: Kind::Ssn,
@@ -70,7 +76,8 @@ fn cuit(text: &str, digits: &Digits) -> Option<Found> {
         check => u32::from(number[10] - b'0') == check,
     };
     let span = digits.span(groups);
-    (prefix && right && stands_apart(text, &span, false)).then_some(Found { kind: Kind::Cuit, what: "a CUIT", span })
+    let real = prefix && right && !is_made_up(&number[2..10]);
+    (real && stands_apart(text, &span, false)).then_some(Found { kind: Kind::Cuit, what: "a CUIT", span })
 }
 
 /// RUT, Chile: up to eight digits, a dash, and a check digit modulo 11 with the weights 2 to 7 from the right, K for 10
@@ -94,7 +101,7 @@ fn rut(text: &str, digits: &Digits) -> Option<Found> {
     let span = digits.span(1).start..end + 2;
     let said = || said_before(text, span.start, &["rut", "run"]);
     // `20240115-3` is a date and a number as often.
-    let right = check.to_ascii_uppercase() == expected && value(number) >= 1_000_000;
+    let right = check.to_ascii_uppercase() == expected && value(number) >= 1_000_000 && !is_made_up(number);
     let alone = right && stands_apart(text, &span, false) && (groups == 3 || !is_date(number) || said());
     (alone && !is_reference(text, span.start, &["rut", "run"])).then_some(Found {
         kind: Kind::Rut,
@@ -136,7 +143,7 @@ fn dni(text: &str, digits: &Digits) -> Option<Found> {
         _ => return None,
     };
     let span = digits.span(1).start..end;
-    let right = letter == spanish_letter(value(number)) && stands_apart(text, &span, false);
+    let right = letter == spanish_letter(value(number)) && !is_made_up(number) && stands_apart(text, &span, false);
     (right && !is_reference(text, span.start, &["dni", "nif"])).then_some(Found {
         kind: Kind::Dni,
         what: "a DNI",
@@ -156,16 +163,22 @@ fn nie(text: &str, start: usize) -> Option<Found> {
     let number = bytes.get(start..start + 7).filter(|number| number.iter().all(u8::is_ascii_digit))?;
     let behind = start + 7 + usize::from(bytes.get(start + 7) == Some(&b'-'));
     let letter = bytes.get(behind)?.to_ascii_uppercase();
-    let right = letter == spanish_letter(first * 10_000_000 + value(number));
+    let right = letter == spanish_letter(first * 10_000_000 + value(number)) && !is_made_up(number);
     let span = begin..behind + 1;
     (right && stands_apart(text, &span, false)).then_some(Found { kind: Kind::Nie, what: "a NIE", span })
 }
 
-/// `count` bytes from `start` on, in capitals and digits, that stand alone.
-fn code(text: &str, start: usize, count: usize) -> Option<&[u8]> {
+/// `count` bytes from `start` on, letters and digits, that stand alone: in capitals, or all of it in small letters where
+/// that `may_be_small`.
+fn code(text: &str, start: usize, count: usize, may_be_small: bool) -> Option<Vec<u8>> {
     let code = text.as_bytes().get(start..start + count)?;
+    if !code[4..10].iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let small = may_be_small && !code.iter().any(u8::is_ascii_uppercase);
+    let code = if small { code.to_ascii_uppercase() } else { code.to_vec() };
     let shaped = code.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'&');
-    let letters = code[..4].iter().all(u8::is_ascii_uppercase) && code[4..10].iter().all(u8::is_ascii_digit);
+    let letters = code[..4].iter().all(u8::is_ascii_uppercase);
     let dated = letters && {
         let (month, day) = (value(&code[6..8]), value(&code[8..10]));
         (1..=12).contains(&month) && (1..=31).contains(&day)
@@ -178,7 +191,7 @@ fn code(text: &str, start: usize, count: usize) -> Option<&[u8]> {
 fn curp(text: &str, start: usize) -> Option<Found> {
     const LETTERS: &str = "0123456789ABCDEFGHIJKLMNÑOPQRSTUVWXYZ";
     let begin = start.checked_sub(4)?;
-    let code = code(text, begin, 18)?;
+    let code = code(text, begin, 18, true)?;
     let sexed = matches!(code[10], b'H' | b'M' | b'X') && code[11..16].iter().all(u8::is_ascii_uppercase);
     let worth = |byte: u8| LETTERS.chars().position(|letter| letter == char::from(byte)).unwrap_or(0) as u32;
     let sum: u32 = code[..17].iter().zip((2..=18).rev()).map(|(&byte, weight)| worth(byte) * weight).sum();
@@ -196,8 +209,9 @@ fn curp(text: &str, start: usize) -> Option<Found> {
 fn rfc(text: &str, start: usize) -> Option<Found> {
     const LETTERS: &[u8] = b"0123456789ABCDEFGHIJKLMN&OPQRSTUVWXYZ";
     const ANYONE: [&[u8]; 2] = [b"XAXX010101000", b"XEXX010101000"];
-    let begin = start.checked_sub(4)?;
-    let code = code(text, begin, 13)?;
+    let begin = start.checked_sub(4).filter(|&begin| text.is_char_boundary(begin))?;
+    // It has less structure: in small letters only where the text says so.
+    let code = code(text, begin, 13, said_before(text, begin, &["rfc"]))?;
     let worth = |byte: u8| LETTERS.iter().position(|letter| *letter == byte).unwrap_or(0) as u32;
     let sum: u32 = code[..12].iter().zip((2..=13).rev()).map(|(&byte, weight)| worth(byte) * weight).sum();
     let check = match sum % 11 {
@@ -205,7 +219,7 @@ fn rfc(text: &str, start: usize) -> Option<Found> {
         1 => b'A',
         rest => b'0' + (11 - rest) as u8,
     };
-    (code[12] == check && !ANYONE.contains(&code)).then_some(Found {
+    (code[12] == check && !ANYONE.contains(&code.as_slice())).then_some(Found {
         kind: Kind::Rfc,
         what: "an RFC",
         span: begin..begin + 13,
@@ -246,6 +260,13 @@ mod tests {
     fn argentine_numbers_have_a_prefix_and_a_check_digit() {
         check("CUIT 20-12345678-6", &[("a CUIT", "20-12345678-6")]);
         check("cuil: 27345678919", &[("a CUIT", "27345678919")]);
+        silent(&[
+            "DNI 00000000T, 11111111H, 99999999R",
+            "NIE X0000000T",
+            "RUT 11.111.111-1",
+            "20-11111111-2",
+            "SSN 222-22-2222",
+        ]);
         silent(&["20-12345678-5", "21-12345678-6", "20-12345678-67", "27345678919"]);
     }
 
@@ -261,6 +282,9 @@ mod tests {
     fn mexican_codes_have_a_date_and_a_check_digit() {
         check("CURP: HEGG560427MVZRRL04", &[("a CURP", "HEGG560427MVZRRL04")]);
         check("RFC COSC8001137NA, gracias", &[("an RFC", "COSC8001137NA")]);
+        check("curp hegg560427mvzrrl04", &[("a CURP", "hegg560427mvzrrl04")]);
+        check("mi rfc: cosc8001137na", &[("an RFC", "cosc8001137na")]);
+        silent(&["HEGG560427mvzrrl04", "cosc8001137na"]);
         silent(&["HEGG560427MVZRRL05", "HEGG561327MVZRRL04", "XHEGG560427MVZRRL04", "COSC8001137N1", "XAXX010101000"]);
     }
 }

@@ -85,7 +85,7 @@ fn is_of_plan(number: &[u8]) -> bool {
     };
     let rest = &number[code_len..];
     let right = match code(2) {
-        34 => matches!(rest[0], b'6'..=b'9'),
+        34 => matches!(rest[0], b'6'..=b'9') && !is_spanish_service(rest),
         _ => true,
     };
     let trunk = rest[0] == b'0' && code(2) != 39 && code(2) != 44;
@@ -100,10 +100,17 @@ fn ends_in_zeros(number: &[u8]) -> bool {
     number.ends_with(b"00000")
 }
 
+/// Numbers that cost the caller nothing, or the same from anywhere: those of companies (Spain).
+fn is_spanish_service(number: &[u8]) -> bool {
+    number.len() == 9 && [&b"800"[..], b"900", b"901", b"902"].iter().any(|head| number.starts_with(head))
+}
+
+/// Area codes of the North American plan that are free to call, or cost everybody the same: numbers of companies.
+const FREE: [&[u8]; 8] = [b"800", b"833", b"844", b"855", b"866", b"877", b"888", b"900"];
+
 /// Ten digits of the North American plan: area and exchange begin with 2 to 9. Free numbers (800, …) are nobody's, and
 /// those with 555 are in no book.
 fn is_nanp(number: &[u8]) -> bool {
-    const FREE: [&[u8]; 8] = [b"800", b"833", b"844", b"855", b"866", b"877", b"888", b"900"];
     number.len() == 10
         && number[0] >= b'2'
         && number[3] >= b'2'
@@ -178,7 +185,9 @@ fn called_so(text: &str, digits: &Digits) -> Option<Span> {
         };
         let tolerable =
             !is_dull_number(number) && !ends_in_zeros(number) && !is_date_or_time(&lengths[..groups], number);
-        let nobody = number.len() == 10 && is_fictional(number)
+        let american = number.strip_prefix(b"1").filter(|_| number.len() == 11).unwrap_or(number);
+        let nobody = american.len() == 10 && is_fictional(american)
+            || is_spanish_service(number)
             || lengths[..groups] == [3, 3, 4] && gaps.iter().all(|gap| *gap == "-") && number[0] < b'2';
         (written && apart && tolerable && !nobody).then_some((start..span.end, number.len()))
     });
@@ -186,9 +195,9 @@ fn called_so(text: &str, digits: &Digits) -> Option<Span> {
     called(text, before.len()).is_some_and(|fewest| len >= fewest).then_some(span)
 }
 
-/// Ten digits as of North America that are nobody's.
+/// Ten digits as of North America that are nobody's, or free to call.
 fn is_fictional(number: &[u8]) -> bool {
-    number[3..6] == *b"555" || number[..3] == *b"555" || matches!(&number[..3], b"800" | b"888" | b"877" | b"866")
+    number[3..6] == *b"555" || number[..3] == *b"555" || FREE.contains(&&number[..3])
 }
 
 fn is_date_or_time(lengths: &[usize], number: &[u8]) -> bool {
@@ -368,6 +377,8 @@ mod tests {
             "IORING_OFF_CQ_RING: u32 = 134217728",
             "phone: 111-222-3333, tel:+14155550123",
             "hotel 612345678",
+            "Tel. 900 123 456, teléfono 900456789, llama al 902 414 243 o al +34 900 456 789",
+            "call 1-888-736-2671, call 18007362671, phone 833 736 2671",
         ]);
     }
 }

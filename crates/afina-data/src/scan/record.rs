@@ -83,8 +83,9 @@ fn secret_detected(value: Value, text: &str, found: &[Found], out: &mut Findings
 ///
 /// E-mail addresses, phone numbers, card numbers, IBANs, public IP addresses, and national numbers: US Social Security
 /// numbers, DNI and NIE (Spain), CUIT and CUIL (Argentina), RUT (Chile), CURP and RFC (Mexico). Whatever has a check
-/// digit is reported only with the right one. Addresses for samples (`example.com`, 555 numbers, private networks) are
-/// fine. Names and postal addresses have no form to know them by: they are not found.
+/// digit is reported only with the right one. Addresses for samples (`example.com`, 555 numbers, private networks),
+/// free numbers of companies (800, in Spain 900) and documents of one digit (`00000000T`) are fine; test cards of the
+/// payment networks are not: by its digits nobody can tell that a card is one. Names and postal addresses have no form to know them by: they are not found.
 ///
 /// ```json
 /// {"role": "user", "content": "Write to jane.doe@contoso.com"}
@@ -100,7 +101,7 @@ fn pii_detected(value: Value, text: &str, found: &[Found], out: &mut Findings) {
             masked(&text[first.span.clone()], first.kind),
             and_more(more)
         );
-        let hint = "take it out, as `--redact OUT` does, or write one that is made up (`jane@example.com`)";
+        let hint = "take it out, as `--redact OUT` does";
         out.warning("pii-detected", (value, first.span.start), message, hint);
     }
 }

@@ -247,6 +247,11 @@ impl Names {
         let same = match found.kind {
             Kind::Secret | Kind::Ip => value.to_owned(),
             Kind::Email => value.to_lowercase(),
+            Kind::Phone => {
+                // With the country's code or without it; nine digits at the end tell two people apart.
+                let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+                digits[digits.len().saturating_sub(9)..].to_owned()
+            }
             _ => value.chars().filter(|char| char.is_ascii_alphanumeric()).collect::<String>().to_uppercase(),
         };
         let key = rapidhash::v3::rapidhash_v3(format!("{} {same}", found.kind.label()).as_bytes());
@@ -291,12 +296,12 @@ mod tests {
             concat!(
                 "{\"messages\":[{\"role\":\"user\",\"content\":\"a@acme.io or A@Acme.io, b@acme.io\"}]}\n",
                 "{ \"messages\" : [ ] }\n",
-                "{\"content\":\"+34 612 345 678, +34612345678; a@acme.io\"}\n",
+                "{\"content\":\"+34 612 345 678, +34612345678, 0034 612 345 678, tel. 612345678; a@acme.io\"}\n",
             ),
             expect![[r#"
                 {"messages":[{"role":"user","content":"<EMAIL_1> or <EMAIL_1>, <EMAIL_2>"}]}
                 { "messages" : [ ] }
-                {"content":"<PHONE_1>, <PHONE_1>; <EMAIL_1>"}
+                {"content":"<PHONE_1>, <PHONE_1>, <PHONE_1>, tel. <PHONE_1>; <EMAIL_1>"}
             "#]],
         );
     }

@@ -44,6 +44,28 @@ pub fn training_context(model: &str) -> Option<u32> {
     }
 }
 
+/// The tokenizer of a model of OpenAI's, where its name is known.
+///
+/// Source: `tiktoken/model.py` of openai/tiktoken.
+pub fn tokenizer_of(model: &str) -> Option<&'static str> {
+    const O200K: [&str; 7] = ["gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt-4o", "o1", "o3"];
+    let name = model.trim_start_matches("ft:");
+    match name {
+        _ if O200K.iter().any(|family| name.starts_with(family)) || name.starts_with("o4-mini") => Some("o200k_base"),
+        _ if name.starts_with("gpt-3.5") || name == "gpt-4" || name.starts_with("gpt-4-") => Some("cl100k_base"),
+        _ => None,
+    }
+}
+
+/// Whether a model of the price table is the one that `target` names: itself, without its date, or tuned from it.
+pub fn is_model(name: &str, target: &str) -> bool {
+    let target = target.strip_prefix("ft:").map_or(target, |tuned| tuned.split(':').next().unwrap_or(tuned));
+    name.strip_prefix(target).is_some_and(|rest| {
+        rest.is_empty()
+            || rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|char: char| char.is_ascii_digit()))
+    })
+}
+
 /// What the cookbook counts of a conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CookbookTokens {
@@ -90,7 +112,7 @@ pub fn cookbook_tokens(conversation: &Conversation, count: &mut dyn FnMut(&str) 
 
 /// What models cost to train. A table of the user's has the same shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `currency` and `models`")]
 pub struct Prices {
     /// As it is shown: `USD`.
     pub currency: String,
@@ -99,7 +121,7 @@ pub struct Prices {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `training_per_million`")]
 pub struct Price {
     /// Of a million trained tokens: those of the file, times the epochs.
     pub training_per_million: f64,
@@ -109,7 +131,7 @@ pub struct Price {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Billing {
     pub epochs: usize,
-    /// Tokens of one epoch, at most `max_tokens_per_example` of each example.
+    /// Tokens of one epoch, at most `max_tokens_per_example` of each example. These three are the first model's.
     pub tokens: u64,
     pub max_tokens_per_example: u32,
     /// Tokens of all epochs.
@@ -123,20 +145,31 @@ pub struct Billing {
 pub struct Cost {
     pub model: String,
     pub cost: f64,
+    /// Tokens of an example that this model is trained on at most, and the tokens of all epochs then.
+    pub max_tokens_per_example: u32,
+    pub billed_tokens: u64,
 }
 
 impl Billing {
-    pub fn new(lengths: &[u32], max_tokens_per_example: u32, prices: Option<&Prices>) -> Billing {
-        let tokens = lengths.iter().map(|&length| u64::from(length.min(max_tokens_per_example))).sum();
+    /// Of examples of these lengths, for each model of the table. What is longer than a model's training context (where
+    /// that is not known: than `context`) is not trained on, and not billed.
+    pub fn new(lengths: &[u32], context: u32, prices: Option<&Prices>) -> Billing {
         let epochs = epochs(lengths.len());
-        let billed_tokens = epochs as u64 * tokens;
-        let cost = |(model, price): (&String, &Price)| Cost {
-            model: model.clone(),
-            cost: price.training_per_million * billed_tokens as f64 / 1e6,
+        let billed = |most: u32| {
+            let tokens: u64 = lengths.iter().map(|&length| u64::from(length.min(most))).sum();
+            (tokens, tokens * epochs as u64)
+        };
+        let cost = |(model, price): (&String, &Price)| {
+            let most = training_context(model).unwrap_or(context);
+            let (_, billed_tokens) = billed(most);
+            let cost = price.training_per_million * billed_tokens as f64 / 1e6;
+            Cost { model: model.clone(), cost, max_tokens_per_example: most, billed_tokens }
         };
         let mut costs: Vec<Cost> = prices.into_iter().flat_map(|prices| prices.models.iter().map(cost)).collect();
         costs.sort_by(|one, other| one.cost.total_cmp(&other.cost));
         let currency = prices.map(|prices| prices.currency.clone()).unwrap_or_default();
+        let max_tokens_per_example = costs.first().map_or(context, |first| first.max_tokens_per_example);
+        let (tokens, billed_tokens) = billed(max_tokens_per_example);
         Billing { epochs, tokens, max_tokens_per_example, billed_tokens, currency, costs }
     }
 }
@@ -200,6 +233,35 @@ mod tests {
         let tokens = cookbook_tokens(&conversation, &mut |text| text.split_whitespace().count());
         // 3 + (3+1+2) + (3+1+3+1+1) + (3+1+1+2) + (3+1+1) = 3 + 6 + 9 + 7 + 5
         assert_eq!(tokens, CookbookTokens { total: 30, assistant: 1 });
+    }
+
+    #[test]
+    fn each_model_is_billed_up_to_its_own_context() {
+        let prices: Prices = Prices {
+            currency: "USD".into(),
+            models: ["gpt-3.5-turbo-0125", "gpt-4o-mini-2024-07-18", "mine"]
+                .map(|name| (name.to_owned(), Price { training_per_million: 1.0 }))
+                .into(),
+        };
+        let billing = Billing::new(&[100_000; 100], COOKBOOK_MAX_TOKENS, Some(&prices));
+        let billed: Vec<_> = billing.costs.iter().map(|cost| (&*cost.model, cost.billed_tokens / 300)).collect();
+        assert_eq!(billed, [("mine", 4096), ("gpt-3.5-turbo-0125", 16_385), ("gpt-4o-mini-2024-07-18", 65_536)]);
+        assert_eq!((billing.max_tokens_per_example, billing.billed_tokens), (4096, 300 * 4096));
+    }
+
+    #[test]
+    fn a_model_s_tokenizer_is_told_by_its_name() {
+        let names = ["gpt-4o-mini", "ft:gpt-4.1-nano:me", "gpt-3.5-turbo-0125", "gpt-4-turbo", "gpt-4", "llama-3"];
+        let (old, new) = (Some("cl100k_base"), Some("o200k_base"));
+        assert_eq!(names.map(tokenizer_of), [new, new, old, old, old, None]);
+    }
+
+    #[test]
+    fn a_target_is_a_model_with_its_date_or_without() {
+        for target in ["gpt-4o-mini", "gpt-4o-mini-2024-07-18", "ft:gpt-4o-mini-2024-07-18:me:x"] {
+            assert!(is_model("gpt-4o-mini-2024-07-18", target), "{target}");
+        }
+        assert!(!is_model("gpt-4o-mini-2024-07-18", "gpt-4o") && !is_model("gpt-4o-2024-08-06", "gpt-4o-mini"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Billing, Named, Packing, StatisticsReport, TokenReport};
+use super::{Billing, COUNTED_RULES, Cost, Named, Packing, PairReport, StatisticsReport, TokenReport};
+use crate::number::{counted, grouped};
 
 /// Columns of the longest bar.
 const BAR: usize = 40;
@@ -11,12 +12,17 @@ const BAR: usize = 40;
 pub fn render_statistics(report: &StatisticsReport) -> String {
     let mut text = String::new();
     render_shape(report, &mut text);
+    if let Some(pairs) = &report.pairs {
+        render_pairs(pairs, &mut text);
+    }
     render_repeats(report, &mut text);
     if let Some(tokens) = &report.tokens {
         render_tokens(tokens, &mut text);
         if let Some(packing) = &tokens.packing {
             render_packing(packing, &mut text);
         }
+    } else if report.no_tokenizer && report.shape.examples > 0 {
+        line(&mut text, "tokens", "not counted: give --model DIR or --tokenizer NAME");
     }
     if let Some(billing) = &report.billing {
         render_billing(billing, &mut text);
@@ -34,13 +40,10 @@ fn render_shape(report: &StatisticsReport, text: &mut String) {
         return;
     }
     let [fewest, middle, most] = shape.turns;
-    let answers =
-        if fewest == most { format!("{most}") } else { format!("{fewest} to {most}, half have up to {middle}") };
-    line(
-        text,
-        "examples",
-        format!("{} with {} messages; answers in each: {answers}", number(shape.examples), number(shape.messages)),
-    );
+    let answers = if fewest == most { format!("{most}") } else { format!("{fewest} to {most} (median {middle})") };
+    let messages = counted(shape.messages, "message", "messages");
+    let examples = counted(shape.examples, "example", "examples");
+    line(text, "counted", format!("{examples} with {messages}; answers in each: {answers}"));
     line(text, "roles", list(&shape.roles, 6));
     line(
         text,
@@ -69,23 +72,33 @@ fn render_shape(report: &StatisticsReport, text: &mut String) {
     }
 }
 
+fn render_pairs(pairs: &PairReport, text: &mut String) {
+    let range = |range: [u32; 3], what: &str| {
+        let [least, middle, most] = range.map(|value| number(value as usize));
+        if least == most { format!("{most}{what}") } else { format!("{least} to {most}{what} (median {middle})") }
+    };
+    line(
+        text,
+        "pairs",
+        format!("{} counted; messages in each prompt: {}", number(pairs.pairs), range(pairs.prompt_messages, "")),
+    );
+    line(text, "prompts", range(pairs.prompt_characters, " characters"));
+    line(text, "preferred", range(pairs.preferred_characters, " characters"));
+    let longer =
+        format!("the preferred one is longer in {} of {}", number(pairs.preferred_longer), number(pairs.pairs));
+    line(text, "other", format!("{}; {longer}", range(pairs.other_characters, " characters")));
+}
+
 fn render_repeats(report: &StatisticsReport, text: &mut String) {
-    let repeats = &report.repeats;
-    let parts = [
-        (repeats.exact_duplicates, "exact copies"),
-        (repeats.near_duplicates, "near copies"),
-        (repeats.conflicting_answers, "contradict an earlier answer"),
-        (repeats.in_validation, "also in the validation file"),
-        (repeats.secrets, "secrets"),
-        (repeats.personal_data, "personal data"),
-    ];
-    let found: Vec<String> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{} {what}", number(*count)))
-        .collect();
+    let counts = COUNTED_RULES.iter().zip(report.repeats.counts());
+    let found: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|((_, one, many), count)| counted(count, one, many)).collect();
     if !found.is_empty() {
-        line(text, "repeats", found.join(", "));
+        line(text, "found", found.join(", "));
+    }
+    // Of what was not read nothing is said.
+    if !report.not_found.is_empty() && (report.shape.examples > 0 || report.pairs.is_some()) {
+        line(text, "not found", report.not_found.join(", "));
     }
 }
 
@@ -130,11 +143,14 @@ fn render_packing(packing: &Packing, text: &mut String) {
         line(text, "too long", format!("no example is longer than {seq_len} tokens"));
     } else {
         let examples = counted(packing.over_length, "example is", "examples are");
-        let mut message = format!(
-            "{examples} longer than {seq_len} tokens; a cut would lose {} trained tokens",
-            number64(packing.trained_lost)
-        );
-        if packing.without_trained > 0 {
+        let mut message = match packing.local {
+            true => format!("{examples} longer than {seq_len} tokens: `afina train` refuses the file"),
+            false => format!(
+                "{examples} longer than {seq_len} tokens; a cut would lose {} trained tokens",
+                number64(packing.trained_lost)
+            ),
+        };
+        if packing.without_trained > 0 && !packing.local {
             let _ = write!(message, ", and {} would keep none", number(packing.without_trained));
         }
         line(text, "too long", message);
@@ -150,12 +166,16 @@ fn render_packing(packing: &Packing, text: &mut String) {
         }
     }
     if packing.rows > 0 {
+        let without = match packing.over_length {
+            0 => String::new(),
+            over => format!("; {} left out", counted(over, "example", "examples")),
+        };
         line(
             text,
             "packing",
             format!(
-                "{} rows of {seq_len} tokens, {:.1} % full (one example a row: {:.1} %)",
-                number(packing.rows),
+                "{} of {seq_len} tokens, {:.1} % full (one example a row: {:.1} %){without}",
+                counted(packing.rows, "row", "rows"),
                 100.0 * packing.efficiency,
                 100.0 * packing.unpacked_efficiency
             ),
@@ -166,18 +186,24 @@ fn render_packing(packing: &Packing, text: &mut String) {
 fn render_billing(billing: &Billing, text: &mut String) {
     let Billing { epochs, billed_tokens, max_tokens_per_example, currency, costs, .. } = billing;
     let epochs = counted(*epochs, "epoch", "epochs");
-    line(
-        text,
-        "billed",
-        format!(
-            "{} tokens: {epochs}, at most {} tokens an example",
-            number64(*billed_tokens),
-            number(*max_tokens_per_example as usize)
-        ),
-    );
-    let shown: Vec<String> = costs.iter().take(6).map(|cost| format!("{} {:.2}", cost.model, cost.cost)).collect();
-    if !shown.is_empty() {
-        line(text, "cost", format!("in {currency}: {}", shown.join(", ")));
+    let mut billed = |billed_tokens: u64, most: u32, costs: &[&Cost]| {
+        let tokens = number64(billed_tokens);
+        line(text, "billed", format!("{tokens} tokens: {epochs}, at most {} tokens an example", number(most as usize)));
+        let shown: Vec<String> = costs.iter().take(6).map(|cost| format!("{} {:.2}", cost.model, cost.cost)).collect();
+        if !shown.is_empty() {
+            line(text, "cost", format!("in {currency}: {}", shown.join(", ")));
+        }
+    };
+    // Models that take as many tokens of an example are billed as many.
+    let mut rest: Vec<&Cost> = costs.iter().collect();
+    if rest.is_empty() {
+        billed(*billed_tokens, *max_tokens_per_example, &[]);
+    }
+    while let Some(first) = rest.first().copied() {
+        let (same, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|cost| cost.billed_tokens == first.billed_tokens);
+        billed(first.billed_tokens, first.max_tokens_per_example, &same);
+        rest = others;
     }
 }
 
@@ -194,25 +220,12 @@ fn list(names: &[Named], limit: usize) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{} {}", number(count), if count == 1 { one } else { many })
-}
-
 fn number(number: usize) -> String {
     number64(number as u64)
 }
 
-/// `1,234,567`
 fn number64(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    grouped(number)
 }
 
 #[cfg(test)]
@@ -240,17 +253,25 @@ mod tests {
     fn options() -> ReportOptions {
         let models = BTreeMap::from([("gpt-4o-mini".to_owned(), Price { training_per_million: 3.0 })]);
         let prices = Some(Prices { currency: "USD".into(), models });
-        ReportOptions { seq_len: Some(2048), billed_per_example: 4096, prices }
+        let checked = COUNTED_RULES.map(|(rule, ..)| rule).into_iter().filter(|rule| !rule.contains("validation"));
+        ReportOptions {
+            seq_len: Some(2048),
+            billed_per_example: 4096,
+            prices,
+            local: false,
+            checked: checked.collect(),
+        }
     }
 
     #[test]
     fn figures_read_as_plain_words() {
         let text = render_statistics(&statistics(1000).report(&options()));
         expect_test::expect![[r#"
-            examples     1,000 with 3,000 messages; answers in each: 1
+            counted      1,000 examples with 3,000 messages; answers in each: 1
             roles        assistant 1,000, system 1,000, user 1,000
             system       1,000 of 1,000 examples have a system message
             languages    en 666, es 334
+            not found    exact copies, near copies, answers that contradict an earlier one, texts with secrets, texts with personal data
             tokens       458,447 in all, 228,975 of them trained (49.9 %)
             an example   455 tokens in the middle (p50); p5 56, p95 860, p99 893, longest 5,000 (line 71)
                  16 –    31 │██▎ 24
@@ -264,9 +285,9 @@ mod tests {
               4,096 – 8,191 │▏ 1
             too long     1 example is longer than 2,048 tokens; a cut would lose 2,400 trained tokens
                          in line 71
-            packing      222 rows of 2,048 tokens, 99.7 % full (one example a row: 22.2 %)
-            billed       1,372,629 tokens: 3 epochs, at most 4,096 tokens an example
-            cost         in USD: gpt-4o-mini 4.12
+            packing      222 rows of 2,048 tokens, 99.7 % full (one example a row: 22.2 %); 1 example left out
+            billed       1,375,341 tokens: 3 epochs, at most 65,536 tokens an example
+            cost         in USD: gpt-4o-mini 4.13
         "#]]
         .assert_eq(&text);
         assert!(text.lines().count() <= 40);
@@ -278,6 +299,61 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_told_by_their_lengths() {
+        let mut statistics = Statistics::default();
+        for length in [10, 40, 1200] {
+            statistics.pairs.add(crate::stats::PairShape {
+                prompt_messages: 1,
+                prompt_characters: length,
+                preferred_characters: length + 5,
+                other_characters: 30,
+            });
+        }
+        expect_test::expect![[r#"
+            pairs        3 counted; messages in each prompt: 1
+            prompts      10 to 1,200 characters (median 40)
+            preferred    15 to 1,205 characters (median 45)
+            other        30 characters; the preferred one is longer in 2 of 3
+            not found    exact copies, near copies, answers that contradict an earlier one, texts with secrets, texts with personal data
+        "#]].assert_eq(&render_statistics(&statistics.report(&options())));
+    }
+
+    #[test]
+    fn training_here_has_no_bill_and_no_cut() {
+        let options = ReportOptions { local: true, prices: None, ..options() };
+        let text = render_statistics(&statistics(100).report(&options));
+        let end: String =
+            text.lines().skip_while(|line| !line.starts_with("too long")).map(|line| format!("{line}\n")).collect();
+        expect_test::expect![[r#"
+            too long     1 example is longer than 2,048 tokens: `afina train` refuses the file
+                         in line 71
+            packing      20 rows of 2,048 tokens, 95.5 % full (one example a row: 19.3 %); 1 example left out
+        "#]]
+        .assert_eq(&end);
+    }
+
+    #[test]
+    fn what_was_found_is_told_apart_from_what_was_not() {
+        let mut statistics = statistics(2);
+        let (found, ..) =
+            crate::testing::read_all(b"{}", &crate::ReadOptions::new(crate::Method::Sft, crate::Profile::Local));
+        for rule in ["duplicate-example", "secret-detected", "secret-detected", "missing-role"] {
+            statistics.add_diagnostic(&crate::Diagnostic { rule, ..found[0].clone() });
+        }
+        statistics.tokens = Default::default();
+        expect_test::expect![[r#"
+            counted      2 examples with 6 messages; answers in each: 1
+            roles        assistant 2, system 2, user 2
+            system       2 of 2 examples have a system message
+            languages    en 1, es 1
+            found        1 exact copy, 2 texts with secrets
+            not found    near copies, answers that contradict an earlier one, texts with personal data
+            tokens       not counted: give --model DIR or --tokenizer NAME
+        "#]]
+        .assert_eq(&render_statistics(&statistics.report(&options())));
+    }
+
+    #[test]
     fn the_report_as_json_has_names_that_last() {
         let json = serde_json::to_value(statistics(3).report(&options())).unwrap();
         let keys: Vec<&str> = json["tokens"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -285,10 +361,5 @@ mod tests {
             .assert_eq(&keys.join(" "));
         assert_eq!(json["billing"]["epochs"], 25);
         assert_eq!(json["roles"][0]["name"], "assistant");
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(number64), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -79,6 +79,9 @@ pub struct TokenReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Packing {
     pub seq_len: u32,
+    /// Nothing is cut: examples longer than a row are refused.
+    #[serde(skip)]
+    pub local: bool,
     /// Examples longer than a row.
     pub over_length: usize,
     /// The first of them: 1000 at most.
@@ -118,7 +121,7 @@ impl Tokens {
     }
 
     /// `None` where nothing was added. `seq_len` is the one that the counts were made with.
-    pub(super) fn report(&self, seq_len: Option<u32>) -> Option<TokenReport> {
+    pub(super) fn report(&self, seq_len: Option<u32>, local: bool) -> Option<TokenReport> {
         let mut sorted = self.lengths.clone();
         sorted.sort_unstable();
         let (&min, &max) = (sorted.first()?, sorted.last()?);
@@ -137,11 +140,11 @@ impl Tokens {
             mean: total as f64 / sorted.len() as f64,
             longest_line: self.longest.1,
             histogram: histogram(&sorted),
-            packing: seq_len.filter(|&seq_len| seq_len > 0).map(|seq_len| self.packing(seq_len)),
+            packing: seq_len.filter(|&seq_len| seq_len > 0).map(|seq_len| self.packing(seq_len, local)),
         })
     }
 
-    fn packing(&self, seq_len: u32) -> Packing {
+    fn packing(&self, seq_len: u32, local: bool) -> Packing {
         let fitting = || self.lengths.iter().copied().filter(|&length| length <= seq_len);
         let (mut count, mut tokens) = (0usize, 0u64);
         fitting().for_each(|length| (count, tokens) = (count + 1, tokens + u64::from(length)));
@@ -149,6 +152,7 @@ impl Tokens {
         let share = |rows: usize| if rows == 0 { 0.0 } else { tokens as f64 / (rows as f64 * f64::from(seq_len)) };
         Packing {
             seq_len,
+            local,
             over_length: self.lengths.len() - count,
             over_length_examples: self.cut_lines.clone(),
             trained_lost: self.lost,
@@ -171,7 +175,7 @@ mod tests {
         for (line, (prompt, answer)) in [(10, 6), (14, 6), (30, 2), (16, 0)].into_iter().enumerate() {
             tokens.add(line + 1, TokenCounts::new(&mask(prompt, answer), Some(16)));
         }
-        let report = tokens.report(Some(16)).unwrap();
+        let report = tokens.report(Some(16), false).unwrap();
         let packing = report.packing.unwrap();
         assert_eq!((report.total, report.trained, report.max, report.longest_line), (84, 14, 32, 3));
         assert_eq!((packing.over_length, packing.trained_lost, packing.without_trained), (2, 4 + 2, 1));
@@ -186,7 +190,7 @@ mod tests {
             tokens.add(line + 1, TokenCounts { total, trained: 1, trained_kept: 1 });
         }
         // 4 + 6 and 3 + 7 fill two rows of 10; of rows of 20 one holds all.
-        let packing = |seq_len| tokens.report(Some(seq_len)).unwrap().packing.unwrap();
+        let packing = |seq_len| tokens.report(Some(seq_len), false).unwrap().packing.unwrap();
         assert_eq!((packing(10).rows, packing(10).efficiency, packing(10).unpacked_efficiency), (2, 1.0, 0.5));
         assert_eq!((packing(20).rows, packing(20).efficiency, packing(20).unpacked_efficiency), (1, 1.0, 0.25));
         assert_eq!((packing(2).rows, packing(2).efficiency, packing(2).over_length), (0, 0.0, 4));
@@ -194,6 +198,6 @@ mod tests {
 
     #[test]
     fn without_examples_there_is_no_report() {
-        assert_eq!(Tokens::default().report(Some(16)), None);
+        assert_eq!(Tokens::default().report(Some(16), true), None);
     }
 }

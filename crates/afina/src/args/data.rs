@@ -8,6 +8,7 @@ use super::TemplateArg;
 
 #[derive(Debug, Args)]
 pub struct Validate {
+    /// JSONL files; - is standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// How the file will be used
@@ -30,13 +31,13 @@ pub struct Validate {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub template: TemplateArg,
-    /// Tokens of a row in training: what is longer is listed, with what a cut would cost
+    /// Tokens of a row in training: what is longer is listed; needs --model or --tokenizer
     #[arg(long, value_name = "TOKENS")]
     pub seq_len: Option<u32>,
-    /// Count tokens as OpenAI does where no model folder is given
-    #[arg(long, value_name = "NAME")]
+    /// Count tokens and what they cost as OpenAI does: o200k_base for gpt-4o and later, cl100k_base before
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub tokenizer: Option<OpenAiTokenizer>,
-    /// Prices per million training tokens, as TOML, for what a job would cost [default: a built-in table]
+    /// With --tokenizer: prices per million training tokens, as TOML, for what a job would cost [default: a built-in table]
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
     /// Report faults alone: faster, as no example is kept to be counted

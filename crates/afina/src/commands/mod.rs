@@ -28,6 +28,8 @@ use crate::args::{Bench, Cli, Command, OutputFormat, Router};
 use crate::output::Output;
 
 pub const OK: u8 = 0;
+/// Something could not be done.
+pub const FAILED: u8 = 1;
 /// The data, or a gate, said no.
 pub const REFUSED: u8 = 3;
 /// Stopped by a signal, with the work saved.

@@ -71,7 +71,7 @@ fn find(args: &Render, output: &Output) -> Result<(Example, Summary)> {
         Item::Diagnostic(diagnostic) if diagnostic.line == args.line && diagnostic.severity == Severity::Error => {
             faults.push(diagnostic);
         }
-        Item::Diagnostic(_) => {}
+        Item::Diagnostic(_) | Item::Pair(_) => {}
     })
     .with_context(|| format!("failed to read `{name}`"))?;
     match found {

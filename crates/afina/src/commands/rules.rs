@@ -31,13 +31,30 @@ pub fn list(output: &Output) -> Result<u8> {
 }
 
 pub fn explain(id: &str, output: &Output) -> Result<u8> {
-    let rule = rules()
-        .iter()
-        .find(|rule| rule.id == id)
-        .ok_or_else(|| Usage::error(format!("no rule `{id}`"), "`afina rules` lists them"))?;
+    let rule =
+        rules().iter().find(|rule| rule.id == id).ok_or_else(|| Usage::error(format!("no rule `{id}`"), near(id)))?;
+    let text = explain_text(rule);
+    let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
     output.result(
-        &explain_text(rule),
+        &format!("{}\n{rest}", output.bold(head)),
         &json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "docs": rule.docs }),
     );
     Ok(OK)
+}
+
+/// Rules that may have been meant: those whose id has the words that were given, or else the most similar one.
+fn near(id: &str) -> String {
+    const SHOWN: usize = 4;
+    let words: Vec<String> = id.to_lowercase().split(['-', '_', ' ']).map(str::to_owned).collect();
+    let ids = || rules().iter().map(|rule| rule.id);
+    let mut found: Vec<&str> = ids().filter(|known| words.iter().all(|word| known.contains(word.as_str()))).collect();
+    if found.is_empty() {
+        let similar = ids().map(|known| (strsim::jaro_winkler(&id.to_lowercase(), known), known));
+        found.extend(similar.filter(|(score, _)| *score > 0.85).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, id)| id));
+    }
+    if found.is_empty() || found.len() > SHOWN {
+        return "`afina rules` lists them".to_owned();
+    }
+    let names: Vec<String> = found.iter().map(|id| format!("`{id}`")).collect();
+    format!("did you mean {}? `afina rules` lists them all", names.join(" or "))
 }

@@ -2,29 +2,32 @@
 
 mod copies;
 pub(super) mod counting;
+mod flags;
+mod source;
 
-use std::fs::File;
-use std::io::{self, BufReader, IsTerminal, Read};
+use std::collections::BTreeSet;
+use std::io::{self, BufReader};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use afina_data::stats::{COOKBOOK_MAX_TOKENS, PRICES_TOML, Prices, ReportOptions, render_statistics};
-use afina_data::{Grader, Item, ReadOptions, Report, ReportFormat, Summary, control_tokens_of};
+use afina_data::stats::{COOKBOOK_MAX_TOKENS, COUNTED_RULES, ReportOptions, render_statistics};
+use afina_data::{Item, ReadOptions, Report, ReportFormat, Severity, Summary};
 use anyhow::{Context, Result};
-use indicatif::ProgressBar;
 use serde_json::{Map, json};
 
-use super::{OK, REFUSED};
+use super::{FAILED, OK, REFUSED};
 use crate::Usage;
-use crate::args::{Method, OutputFormat, Profile, Validate};
+use crate::args::{OutputFormat, Validate};
 use crate::output::Output;
 use counting::{Counting, Tokens};
+pub(super) use flags::method;
+use source::{Source, open};
 
 /// Diagnostics of one rule that are printed in full; the rest are counted.
 pub(super) const SHOWN_OF_A_RULE: usize = 20;
 
 pub fn run(args: &Validate, output: &Output) -> Result<u8> {
-    let mut options = options(args)?;
+    flags::check_flags(args, output)?;
+    let mut options = flags::options(args)?;
     let one_file = || match args.files.as_slice() {
         [file] => Ok(file.as_path()),
         _ => Err(Usage::error("expected one file to make a copy of", "give one file at a time")),
@@ -35,7 +38,7 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     if let Some(to) = &args.redact {
         return copies::redact(one_file()?, to, output);
     }
-    let prices = prices(args)?;
+    let prices = flags::prices(args)?;
     options.examples = !args.no_statistics;
     let mut counting = match args.no_statistics {
         true => None,
@@ -53,7 +56,7 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     };
     options.windows = format == ReportFormat::Text;
     let mut stdout = output.stdout();
-    let mut report = Report::new(format, SHOWN_OF_A_RULE, &mut stdout);
+    let mut report = Report::new(format, SHOWN_OF_A_RULE, output.color, &mut stdout);
     let mut total = Summary::default();
     if let Some(path) = &args.validation {
         let (name, file) = open(path)?;
@@ -65,8 +68,16 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     let mut check = |path: &Path, options: &ReadOptions, counting: Option<&mut Counting>| -> Result<()> {
         check_file(path, options, counting, &mut report, &mut total, output)
     };
+    let mut failed = false;
     for path in &args.files {
-        check(path, &options, counting.as_mut())?;
+        match check(path, &options, counting.as_mut()) {
+            // The others are checked all the same.
+            Err(error) if args.files.len() > 1 => {
+                output.error(&error, None);
+                failed = true;
+            }
+            checked => checked?,
+        }
     }
     if let Some(path) = &args.validation {
         let options = ReadOptions { is_validation: true, validation: None, examples: false, ..options.clone() };
@@ -75,7 +86,9 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     let report_options = ReportOptions {
         seq_len: args.seq_len,
         billed_per_example: options.training_context.unwrap_or(COOKBOOK_MAX_TOKENS),
-        prices: Some(prices),
+        prices,
+        local: args.model.is_some(),
+        checked: checked(args, &options),
     };
     let statistics = counting.map(|counting| counting.statistics.report(&report_options));
     let mut more = Map::new();
@@ -85,9 +98,27 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     }
     report.finish_with(&total, more).or_else(gone)?;
     if let Some(statistics) = statistics.filter(|_| format == ReportFormat::Text && total.examples > 0) {
-        output.stream(&format!("\n{}", render_statistics(&statistics)));
+        let statistics = render_statistics(&statistics);
+        if !statistics.is_empty() {
+            output.stream(&format!("\n{statistics}"));
+        }
     }
-    Ok(if total.errors > 0 { REFUSED } else { OK })
+    Ok(match total.errors {
+        _ if failed => FAILED,
+        0 => OK,
+        _ => REFUSED,
+    })
+}
+
+/// The rules of which it can be said that they found nothing.
+fn checked(args: &Validate, options: &ReadOptions) -> Vec<&'static str> {
+    let rules = COUNTED_RULES.iter().map(|(rule, ..)| *rule).filter(|rule| !options.ignored.contains(*rule));
+    let applies = |rule: &&str| match *rule {
+        "train-validation-overlap" => args.validation.is_some(),
+        "conflicting-answers" => options.method == afina_data::Method::Sft,
+        _ => true,
+    };
+    rules.filter(applies).collect()
 }
 
 /// Reads one file: its faults into the report, its figures into `counting`, and the sums of both into `total`.
@@ -99,9 +130,10 @@ pub(super) fn check_file(
     total: &mut Summary,
     output: &Output,
 ) -> Result<()> {
-    let (name, file) = open(path)?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut source = BufReader::new(Watched::new(file, size, output));
+    let Source { name, bytes, is_stream } = Source::open(path, output)?;
+    let mut source = BufReader::new(bytes);
+    let of_stream = is_stream.then(|| ReadOptions { is_stream, ..options.clone() });
+    let options = of_stream.as_ref().unwrap_or(options);
     let mut shown = Ok(());
     let mut more = Vec::new();
     let mut summary = afina_data::read(&mut source, &name, options, &mut |item| match item {
@@ -118,11 +150,18 @@ pub(super) fn check_file(
                 counting.add(&name, example, options, &mut more);
             }
         }
+        Item::Pair(shape) => {
+            if let Some(counting) = counting.as_deref_mut() {
+                counting.statistics.pairs.add(shape);
+            }
+        }
     })
     .with_context(|| format!("failed to read `{name}`"))?;
     if let Some(counting) = counting {
         counting.flush(&name, options, &mut more);
     }
+    let refused = more.iter().filter(|found| found.severity == Severity::Error).map(|found| found.line);
+    summary.valid = summary.valid.saturating_sub(refused.collect::<BTreeSet<_>>().len());
     for diagnostic in &more {
         summary.add(diagnostic.severity);
         if shown.is_ok() {
@@ -139,116 +178,7 @@ pub(super) fn check_file(
     Ok(())
 }
 
-fn options(args: &Validate) -> Result<ReadOptions> {
-    let profile = match args.profile {
-        Profile::Openai => afina_data::Profile::OpenAi,
-        Profile::Azure => afina_data::Profile::Azure,
-        Profile::Together => afina_data::Profile::Together,
-        Profile::Local => afina_data::Profile::Local,
-    };
-    let mut options = ReadOptions::new(method(args.method), profile);
-    options.has_validation = args.validation.is_some();
-    for rule in &args.ignore {
-        if !afina_data::rules().iter().any(|known| known.id == rule) {
-            return Err(Usage::error(format!("no rule `{rule}`"), "`afina rules` lists them"));
-        }
-        options.ignored.insert(rule.clone());
-    }
-    if let Some(target) = &args.target {
-        options.control_tokens = control_tokens_of(target).ok_or_else(|| {
-            Usage::error(
-                format!("no model `{target}` is known"),
-                "give a name such as gpt-4o or llama-3, or --model DIR",
-            )
-        })?;
-        if let Some(context) = afina_data::stats::training_context(target) {
-            options.training_context = Some(context);
-        }
-    }
-    if let Some(path) = &args.grader {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read `{name}`"))?;
-        let grader = Grader::from_json(&text).map_err(|error| {
-            Usage::error(format!("`{name}` is no grader: {error}"), "give the grader of the job, as OpenAI's JSON")
-        })?;
-        options.grader = Some(grader);
-    }
-    Ok(options)
-}
-
-pub(super) fn method(method: Method) -> afina_data::Method {
-    match method {
-        Method::Sft => afina_data::Method::Sft,
-        Method::Dpo => afina_data::Method::Dpo,
-        Method::Rft => afina_data::Method::Rft,
-    }
-}
-
-fn prices(args: &Validate) -> Result<Prices> {
-    let (name, text) = match &args.prices {
-        None => ("the built-in prices".to_owned(), PRICES_TOML.to_owned()),
-        Some(path) => {
-            let name = format!("`{}`", path.display());
-            (name.clone(), std::fs::read_to_string(path).with_context(|| format!("failed to read {name}"))?)
-        }
-    };
-    toml::from_str(&text).map_err(|error| {
-        let hint = "a table is `currency = \"USD\"` and, for each model, `[models.\"NAME\"]` with `training_per_million = 3.0`";
-        Usage::error(format!("{name} cannot be read: {}", error.message()), hint)
-    })
-}
-
-fn open(path: &Path) -> Result<(String, File)> {
-    let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
-    Ok((name, file))
-}
-
 /// A reader of the report that has gone away (`| head`) is no failure.
 fn gone(error: io::Error) -> Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error).context("failed to write the report") }
-}
-
-/// A file that shows how far it was read, once that takes more than a second.
-struct Watched {
-    file: File,
-    size: u64,
-    read: u64,
-    since: Instant,
-    bar: Option<ProgressBar>,
-    wanted: bool,
-    make: Box<dyn Fn(u64) -> ProgressBar>,
-}
-
-impl Watched {
-    fn new(file: File, size: u64, output: &Output) -> Watched {
-        let output = output.clone();
-        let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        Watched {
-            file,
-            size,
-            read: 0,
-            since: Instant::now(),
-            bar: None,
-            wanted: io::stderr().is_terminal() && size > 0,
-            make: Box::new(move |size| output.progress(size, template)),
-        }
-    }
-}
-
-impl Read for Watched {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(bytes)?;
-        self.read += read as u64;
-        if self.wanted && self.bar.is_none() && self.since.elapsed() > Duration::from_secs(1) {
-            self.bar = Some((self.make)(self.size));
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.read);
-            if read == 0 {
-                bar.finish_and_clear();
-            }
-        }
-        Ok(read)
-    }
 }

@@ -5,7 +5,6 @@ use crate::{
     findings::{Findings, Place},
     json::{Kind, Tree, Value},
     read::{Method, ReadOptions},
-    stats::TokenCounts,
     view::Turns,
 };
 
@@ -96,36 +95,38 @@ pub(crate) fn check_length(record: Value, tools: Option<Value>, lists: &[&Turns]
     }
 }
 
-/// Both rules, for the example of a line that was counted with the model's own tokenizer and template.
+/// The first rule, for the example of a line that was counted with the tokenizer and template of a local model: nothing
+/// is cut here, and training refuses what does not fit.
 ///
-/// `counts` are made with `context` as the place of the cut. The estimate is then not wanted: set
-/// [`ReadOptions::training_context`] to `None`.
+/// The estimate is then not wanted: set [`ReadOptions::training_context`] to `None`.
 pub fn check_counted_length(
     file: &str,
     line: usize,
-    counts: TokenCounts,
-    context: u32,
+    tokens: u32,
+    seq_len: u32,
     options: &ReadOptions,
-) -> Vec<Diagnostic> {
-    if counts.total <= context {
-        return Vec::new();
+) -> Option<Diagnostic> {
+    if tokens <= seq_len {
+        return None;
     }
     let mut out = Findings::new(options);
-    let place = Place::line(line);
-    example_too_long(place, "", counts.total as usize, context as usize, &mut out);
-    if counts.trained > 0 && counts.trained_kept == 0 && options.method == Method::Sft {
-        truncation_drops_target(place, "none", context as usize, &mut out);
-    }
+    out.error(
+        "example-too-long",
+        Place::line(line),
+        format!("expected at most {seq_len} tokens, found {tokens}: `afina train` refuses the file"),
+        "shorten or split it, take it out, or raise `data.seq_len`, up to what the model takes",
+    );
     let nothing = Tree { text: "", nodes: &[] };
-    out.resolve(nothing, file).into_iter().map(|found| found.diagnostic).collect()
+    out.resolve(nothing, file).pop().map(|found| found.diagnostic)
 }
 
 /// An example has more tokens than the model is trained on.
 ///
-/// What is too long is cut at its end, which is where the answer stands. OpenAI's models of today take 65,536 tokens an
+/// A service cuts it at its end, which is where the answer stands. OpenAI's models of today take 65,536 tokens an
 /// example, gpt-3.5-turbo 16,385. Without the model's tokenizer the count is an estimate: four characters a token, or
 /// more tokens where words, numbers and signs make more; it is checked for OpenAI and Azure, and for other models where
-/// their length is given. Split the conversation or shorten it.
+/// their length is given. `afina train` cuts nothing and refuses the file: with `--model DIR --seq-len N` it is an
+/// error. Split the conversation or shorten it.
 fn example_too_long(place: Place, about: &str, tokens: usize, context: usize, out: &mut Findings) {
     out.warning(
         "example-too-long",
@@ -233,26 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn counted_tokens_are_exact() {
+    fn what_was_counted_for_a_local_model_is_refused_and_not_cut() {
         let options = ReadOptions::new(Method::Sft, Profile::Local);
-        let shown = |total, trained, trained_kept| {
-            let counts = TokenCounts { total, trained, trained_kept };
-            let found = check_counted_length("x.jsonl", 7, counts, 100, &options);
-            found
-                .iter()
-                .map(|found| format!("{}:{} {} {}\n", found.line, found.column, found.rule, found.message))
-                .collect::<String>()
-        };
-        assert_eq!(shown(100, 10, 10), "");
+        assert_eq!(check_counted_length("x.jsonl", 7, 100, 100, &options), None);
+        let found = check_counted_length("x.jsonl", 7, 130, 100, &options).unwrap();
         expect![[r#"
-            7:1 example-too-long expected at most 100 tokens, found 130: the end is cut off
-        "#]]
-        .assert_eq(&shown(130, 40, 10));
-        expect![[r#"
-            7:1 example-too-long expected at most 100 tokens, found 130: the end is cut off
-            7:1 truncation-drops-target expected a token to learn within the first 100, found none
-        "#]]
-        .assert_eq(&shown(130, 20, 0));
+            x.jsonl:7:1: error[example-too-long]: expected at most 100 tokens, found 130: `afina train` refuses the file
+              hint: shorten or split it, take it out, or raise `data.seq_len`, up to what the model takes"#]]
+        .assert_eq(&found.to_string());
     }
 
     #[test]

@@ -146,19 +146,19 @@ fn told(mismatch: &Mismatch) -> Vec<(String, String, String)> {
 
 fn unknown(pointer: &str, name: &str, known: &[&str]) -> (String, String, String) {
     let known: Vec<_> = known.iter().map(|name| (*name).to_owned()).collect();
-    let wanted = match known.as_slice() {
-        [] => "only declared arguments".to_owned(),
-        known => format!("only {}", list(known)),
-    };
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let hint = match known.iter().find(|known| plain(known) == plain(name)) {
         Some(known) => format!("write `{}`", excerpt(known)),
         None => "mend the name, or declare it in `properties`".to_owned(),
     };
     let inside = if pointer.is_empty() { String::new() } else { format!(" in {}", named(pointer)) };
+    let declared = match known.as_slice() {
+        [] => String::new(),
+        known => format!(": it declares {}", list(known)),
+    };
     (
         format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")),
-        format!("expected {wanted}{inside}, found `{}`", excerpt(name)),
+        format!("found `{}`{inside}, which the function does not declare{declared}", excerpt(name)),
         hint,
     )
 }
@@ -296,14 +296,14 @@ mod tests {
             ],
             expect![[r#"
                 3:142: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected an argument `city`, found none
-                4:170: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected only `city`, `days`, `unit`, `at`, found `Days`
+                4:170: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: found `Days`, which the function does not declare: it declares `city`, `days`, `unit`, `at`
                 5:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `city` to be a string, found an array
                 5:172: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `days` to be an integer, found the string `3`
                 6:170: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `unit` to be one of `"C"`, `"F"`, `null`, found the string `K`
                 7:170: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `days` to keep to `minimum` of its schema, found `0`
                 8:192: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `at.1.hour` to be a number, found null
                 8:198: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `at.2` to have `hour`, found none
-                8:210: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected only `hour` in `at.2`, found `minute`
+                8:210: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: found `minute` in `at.2`, which the function does not declare: it declares `hour`
                 9:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected `city` to be a string, found null
             "#]],
         );
@@ -343,15 +343,15 @@ mod tests {
             r#"{"type":"object","properties":{}}"#,
             &[r#"{"city":"Rome"}"#],
             expect![[r#"
-            1:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected only declared arguments, found `city`
-        "#]],
+                1:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: found `city`, which the function does not declare
+            "#]],
         );
         check(
             r#"{"type":"object","properties":{"a":{}},"additionalProperties":false}"#,
             &[r#"{"city":"Rome","b":1}"#],
             expect![[r#"
-                1:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected only declared arguments, found `city`
-                1:167: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: expected only declared arguments, found `b`
+                1:152: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: found `city`, which the function does not declare
+                1:167: warning[tool-arguments-schema-mismatch] /messages/1/tool_calls/0/function/arguments: found `b`, which the function does not declare
             "#]],
         );
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use afina_chat::{ChatFormat, Conversation, Role, TemplateChoice, TrainOn};
+use afina_chat::{ChatFormat, Conversation, EncodeError, Role, TemplateChoice, TrainOn};
 use afina_data::stats::{Statistics, TokenCounts, cookbook_tokens};
 use afina_data::{Diagnostic, Example, ReadOptions, check_counted_length, scan::language};
 use afina_recipes::{cannot_render, chat_format};
@@ -90,7 +90,7 @@ impl Counting {
             if let Some(counts) = counted.counts {
                 self.statistics.tokens.add(example.line(), counts);
                 if let Some(seq_len) = seq_len.filter(|_| matches!(tokens, Some(Tokens::Model(_)))) {
-                    faults.extend(check_counted_length(file, example.line(), counts, seq_len, options));
+                    faults.extend(check_counted_length(file, example.line(), counts.total, seq_len, options));
                 }
             }
             faults.extend(counted.fault);
@@ -100,7 +100,7 @@ impl Counting {
 
 fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Example) -> Counted {
     let conversation = example.conversation();
-    let language = sample(conversation).and_then(|text| language(&text));
+    let language = language_of(conversation);
     match tokens {
         None => Counted { counts: None, language, fault: None },
         Some(Tokens::Model(format)) => match format.training_tokens(conversation, TrainOn::Assistant) {
@@ -108,7 +108,11 @@ fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Ex
                 let counts = TokenCounts::new(&tokens.loss_mask, seq_len);
                 Counted { counts: Some(counts), language, fault: None }
             }
-            Err(error) => Counted { counts: None, language, fault: Some(cannot_render(file, example, format, error)) },
+            Err(error) => {
+                let hint = template_hint(format, conversation, &error);
+                let fault = Diagnostic { hint, ..cannot_render(file, example, format, error) };
+                Counted { counts: None, language, fault: Some(fault) }
+            }
         },
         Some(Tokens::OpenAi(tokenizer)) => {
             let counted = cookbook_tokens(conversation, &mut |text| tokenizer.encode_ordinary(text).len());
@@ -119,9 +123,20 @@ fn count(tokens: Option<&Tokens>, seq_len: Option<u32>, file: &str, example: &Ex
     }
 }
 
-/// The text that tells an example's language: its answers.
-fn sample(conversation: &Conversation) -> Option<String> {
-    let answers = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
-    let text = answers.map(|message| message.text()).collect::<Vec<_>>().join(" ");
-    (!text.is_empty()).then_some(text)
+/// Of the answers, or where they are too short, of the whole conversation.
+fn language_of(conversation: &Conversation) -> Option<&'static str> {
+    let said = |by: &[Role]| {
+        let messages = conversation.messages.iter().filter(|message| by.contains(&message.role));
+        language(&messages.map(|message| message.text()).collect::<Vec<_>>().join(" "))
+    };
+    said(&[Role::Assistant]).or_else(|| said(&[Role::User, Role::Assistant]))
+}
+
+/// What to do about a conversation that the template cannot carry, in the flags of this command.
+fn template_hint(format: &ChatFormat, conversation: &Conversation, error: &EncodeError) -> String {
+    let lost = matches!(error, EncodeError::Template { .. } | EncodeError::TemplatePrefix { .. });
+    match format.fallback_for(conversation).filter(|_| lost) {
+        Some(name) => format!("choose a template that carries it: --chat-template {name}"),
+        None => "change the example, or choose a template that carries it: --chat-template FILE.jinja".to_owned(),
+    }
 }

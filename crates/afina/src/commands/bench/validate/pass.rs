@@ -28,13 +28,19 @@ pub fn measure(args: &BenchValidate, output: &Output) -> Result<u8> {
     let mut counting = counting(part, args, &mut options)?;
     options.examples = counting.is_some();
     let mut nowhere = io::sink();
-    let mut report = Report::new(ReportFormat::Text, SHOWN_OF_A_RULE, &mut nowhere);
+    let mut report = Report::new(ReportFormat::Text, SHOWN_OF_A_RULE, false, &mut nowhere);
     let mut total = Summary::default();
 
     let began = Instant::now();
     check_file(path, &options, counting.as_mut(), &mut report, &mut total, output)?;
     if let Some(counting) = &counting {
-        let options = ReportOptions { seq_len: None, billed_per_example: COOKBOOK_MAX_TOKENS, prices: None };
+        let options = ReportOptions {
+            seq_len: None,
+            billed_per_example: COOKBOOK_MAX_TOKENS,
+            prices: None,
+            local: args.model.is_some(),
+            checked: Vec::new(),
+        };
         counting.statistics.report(&options);
     }
     let seconds = began.elapsed().as_secs_f64();
