@@ -86,7 +86,7 @@ impl Counting {
                     faults.extend(check_counted_length(file, example.line(), counts, seq_len, options));
                 }
             }
-            faults.extend(counted.fault);
+            faults.extend(counted.fault.filter(|fault| !options.ignored.contains(fault.rule)));
         }
     }
 }
