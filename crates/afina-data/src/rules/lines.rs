@@ -37,7 +37,7 @@ pub(crate) fn comma_between_lines(offset: usize, out: &mut Findings) {
 ///
 /// JSONL has one object a line, without brackets around them and commas between. The records inside are checked.
 ///
-/// Convert it: `jq -c '.[]' IN > OUT`.
+/// Put each record on a line: `afina validate FILE --fix OUT.jsonl` does, or `jq -c '.[]' IN > OUT.jsonl`.
 pub(crate) fn json_array_file(place: Place, records: Option<usize>, out: &mut Findings) {
     let found = match records {
         Some(1) => "one array of 1 record".to_owned(),
@@ -48,7 +48,7 @@ pub(crate) fn json_array_file(place: Place, records: Option<usize>, out: &mut Fi
         "json-array-file",
         place,
         format!("expected JSONL, one object a line, found {found}"),
-        "convert it: `jq -c '.[]' IN > OUT`",
+        "put each record on a line of its own: `afina validate FILE --fix OUT.jsonl`",
     );
 }
 
@@ -56,13 +56,13 @@ pub(crate) fn json_array_file(place: Place, records: Option<usize>, out: &mut Fi
 ///
 /// In JSONL a line end ends the record; this is pretty-printed JSON. The record is checked all the same.
 ///
-/// Convert it: `jq -c . IN > OUT`.
+/// Put it on one line: `afina validate FILE --fix OUT.jsonl` does, or `jq -c . IN > OUT.jsonl`, if it is good JSON.
 pub(crate) fn pretty_printed_json(lines: usize, out: &mut Findings) {
     out.error(
         "pretty-printed-json",
         Place::byte(0),
         format!("expected a record on one line, found one that spans {lines} lines"),
-        "convert it: `jq -c . IN > OUT`",
+        "put each record on one line: `afina validate FILE --fix OUT.jsonl`",
     );
 }
 
