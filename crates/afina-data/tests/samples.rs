@@ -34,7 +34,10 @@ fn report(file: &str, data: &[u8], options: &ReadOptions) -> String {
 
 #[test]
 fn a_pretty_printed_record_is_one_record_and_becomes_one_line() {
-    check("chat.json", CHAT, expect![[r#"
+    check(
+        "chat.json",
+        CHAT,
+        expect![[r#"
         chat.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
           hint: rename the file, once it has one JSON object a line
         chat.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 7 lines
@@ -52,12 +55,16 @@ fn a_pretty_printed_record_is_one_record_and_becomes_one_line() {
         mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
           hint: add examples: OpenAI recommends to start with 50
         1 example: 1 valid, 0 invalid; 1 error
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_list_that_ends_before_the_answer_is_told_by_its_causes() {
-    check("vision.json", VISION, expect![[r#"
+    check(
+        "vision.json",
+        VISION,
+        expect![[r#"
         vision.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
           hint: rename the file, once it has one JSON object a line
         vision.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 16 lines
@@ -92,5 +99,6 @@ fn a_list_that_ends_before_the_answer_is_told_by_its_causes() {
         mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
           hint: add examples: OpenAI recommends to start with 50
         1 example: 1 valid, 0 invalid; 1 error
-    "#]]);
+    "#]],
+    );
 }

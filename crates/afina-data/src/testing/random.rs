@@ -15,7 +15,7 @@ impl Random {
 
 /// `text` with a few bytes changed, removed, doubled or moved; often still nearly what it was.
 pub(crate) fn mutate(text: &[u8], random: &mut Random) -> Vec<u8> {
-    const PIECES: [&[u8]; 24] = [
+    const PIECES: [&[u8]; 25] = [
         b"\"",
         b"\\",
         b"{",
@@ -38,6 +38,7 @@ pub(crate) fn mutate(text: &[u8], random: &mut Random) -> Vec<u8> {
         b"\xEF\xBB\xBF",
         b"\xFF",
         "é".as_bytes(),
+        "\u{A0}".as_bytes(),
         b"\0",
         b"1e",
     ];
