@@ -1,6 +1,6 @@
 //! What holds of a data file, whatever its bytes: files changed at random. `fuzz` goes on with the same checks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use afina_data::{Format, Method, Profile};
@@ -29,10 +29,8 @@ fn each_file(random_state: u64, times: usize, noise: usize, check: impl Fn(&[u8]
     let seeds = seeds();
     let mut round = 0;
     let mut next = |data: &[u8]| {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(data, round))) {
-            eprintln!("file {round}: {:?}", String::from_utf8_lossy(data));
-            resume_unwind(panic);
-        }
+        let held = catch_unwind(AssertUnwindSafe(|| check(data, round)));
+        assert!(held.is_ok(), "file {round}: {:?}", String::from_utf8_lossy(data));
         round += 1;
     };
     for _ in 0..times {

@@ -24,8 +24,9 @@ impl Fixed {
     }
 
     fn changes(&self) -> Vec<&Change> {
-        let change = |item| if let &FixItem::Change(ref change) = item { Some(change) } else { None };
-        self.log.iter().filter_map(change).collect()
+        let changes =
+            self.log.iter().filter_map(|item| if let FixItem::Change(change) = item { Some(change) } else { None });
+        changes.collect()
     }
 }
 
