@@ -31,6 +31,7 @@ fn main() -> Result<(), Error> {
                 options.training_context = stats::training_context(&value).or(options.training_context);
             }
             "validation" => validation = Some(value),
+            "ignore" => options.ignored.extend(value.split(',').map(str::to_owned)),
             "grader" => options.grader = Some(Grader::from_json(&fs::read_to_string(&value)?)?),
             _ => {}
         }

@@ -4,12 +4,15 @@
 mod dialogue;
 mod refusal;
 
+use afina_chat::Role;
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
-    findings::Place,
+    findings::{Findings, Place},
     json::{Kind, Value},
-    rules::{dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared},
+    rules::{
+        dataset::Reference, detect::Format, images::Image, preference::Pair, tools::Declared, usual::UsualMessage,
+    },
 };
 pub(crate) use dialogue::Dialogue;
 
@@ -40,7 +43,24 @@ pub(crate) struct Facts {
 impl Facts {
     /// Of an object, before its rules are checked: they add what they see.
     pub(crate) fn new(record: Value, line: usize) -> Facts {
-        Facts { line, fingerprint: fingerprint(record), place: Some(record.into()), ..Facts::default() }
+        Facts { line, place: Some(record.into()), ..Facts::default() }
+    }
+
+    /// Of a usual record: what the rules would add to its facts, each text hashed once.
+    pub(crate) fn add_usual(&mut self, messages: &[UsualMessage], out: &Findings) {
+        self.format = Some(Format::Chat);
+        self.has_system = Some(messages.first().is_some_and(|first| first.role == Role::System));
+        let hashes: Vec<u64> = messages.iter().map(|message| rapidhash_v3(message.text.as_bytes())).collect();
+        let key = |name: &str| rapidhash_v3(name.as_bytes());
+        let (role, content) = (key("role"), key("content"));
+        let print = |(message, &hash): (&UsualMessage, &u64)| {
+            OBJECT.wrapping_add(mix(role, key(message.role.as_str()))).wrapping_add(mix(content, hash))
+        };
+        let list = messages.iter().zip(&hashes).map(print).fold(ARRAY, mix);
+        self.fingerprint = OBJECT.wrapping_add(mix(key("messages"), list));
+        if !out.has_error() {
+            self.dialogue = Some(Dialogue::of_usual(messages, &hashes, out.options));
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Parsed<'t> {
     pub end: usize,
     complete: bool,
     rare_escape: bool,
+    wide: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -74,9 +75,9 @@ impl Parser {
     /// If `text` has 4 GiB or more: offsets are 32 bits wide. Lines are capped far below.
     pub fn parse<'t>(&'t mut self, text: &'t str, start: usize) -> Parsed<'t> {
         assert!(u32::try_from(text.len()).is_ok(), "a JSON text has at most 4 GiB");
-        let parse::Outcome { complete, end, rare_escape } =
+        let parse::Outcome { complete, end, rare_escape, wide } =
             parse::parse(text, start, &mut self.nodes, &mut self.open, &mut self.faults);
-        Parsed { tree: Tree { text, nodes: &self.nodes }, faults: &self.faults, end, complete, rare_escape }
+        Parsed { tree: Tree { text, nodes: &self.nodes }, faults: &self.faults, end, complete, rare_escape, wide }
     }
 }
 
@@ -86,10 +87,14 @@ impl<'t> Parsed<'t> {
         self.complete.then_some(Value::new(self.tree, 0))
     }
 
+    /// What stands first inside of the outer array or object, whole or not.
+    pub(crate) fn first(&self) -> Option<Value<'t>> {
+        (self.tree.nodes.len() > 1).then_some(Value::new(self.tree, 1))
+    }
+
     /// Whether every string is printable ASCII, tabs and line breaks: what most texts in English are.
     pub(crate) fn is_plain(&self) -> bool {
-        let bytes = self.tree.text.as_bytes();
-        !self.rare_escape && !bytes[..self.end].iter().fold(false, |found, &byte| found | (byte >= 0x7F))
+        !self.rare_escape && !self.wide
     }
 
     /// Whether a string has an escape in it other than of a quote, a backslash, a slash, a tab or a line break.
@@ -127,6 +132,19 @@ impl<'t> Value<'t> {
 
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// This value and everything inside it, in the order of the text.
+    pub(crate) fn nodes(&self) -> &'t [Node] {
+        &self.tree.nodes[self.index as usize..self.node().after as usize]
+    }
+
+    /// The value of the node that is `further` behind this one's.
+    ///
+    /// # Panics
+    /// When it is used, if there is no such node.
+    pub(crate) fn behind(&self, further: u32) -> Value<'t> {
+        self.at(self.index + further)
     }
 
     pub fn kind(&self) -> Kind {
@@ -247,7 +265,22 @@ impl<'t> Value<'t> {
 
     /// The member of this name; the last one where a name is given twice, as Python and serde read it.
     pub fn get(&self, name: &str) -> Option<Value<'t>> {
-        self.members().filter(|member| member.key.is(name)).last().map(|member| member.value)
+        let object = self.node();
+        let after = if object.kind == Kind::Object { object.after } else { 0 };
+        let (mut key, mut found) = (self.index + 1, None);
+        // Straight over the nodes: rules ask for many names that most objects do not have.
+        while key + 1 < after {
+            let node = &self.tree.nodes[key as usize];
+            let is_it = match node.escaped {
+                false => &self.tree.text.as_bytes()[node.start as usize + 1..node.end as usize - 1] == name.as_bytes(),
+                true => self.at(key).is(name),
+            };
+            if is_it {
+                found = Some(key + 1);
+            }
+            key = self.tree.nodes[key as usize + 1].after;
+        }
+        found.map(|index| self.at(index))
     }
 
     /// Every string and key inside this value, in order.

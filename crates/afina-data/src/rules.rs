@@ -20,6 +20,7 @@ mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
 mod training;
+pub(crate) mod usual;
 
 pub use job::check_job;
 pub use training::Untrainable;
@@ -32,7 +33,7 @@ use serde::Serialize;
 
 use crate::{
     Safety, Severity,
-    facts::{Dialogue, Facts},
+    facts::{Dialogue, Facts, fingerprint},
     findings::Findings,
     json::Value,
     read::Method,
@@ -112,6 +113,19 @@ fn docs(source: &str, id: &str) -> String {
 pub(crate) fn check_record<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
     let wanted = Wanted { secrets: out.options.wants("secret-detected"), pii: out.options.wants("pii-detected") };
     scan_record(record, wanted, out);
+    if usual::check_usual(record, facts, out) {
+        return out
+            .options
+            .examples
+            .then(|| record.get("messages").map(|list| Turns::new(list, Purpose::Train)))
+            .flatten();
+    }
+    check_fully(record, facts, out)
+}
+
+fn check_fully<'t>(record: Value<'t>, facts: &mut Facts, out: &mut Findings) -> Option<Turns<'t>> {
+    record.objects().for_each(|object| syntax::duplicate_key(object, out));
+    facts.fingerprint = fingerprint(record);
     let format = detect::detect(record);
     facts.format = format;
     if !format::check_format(record, format, out) {

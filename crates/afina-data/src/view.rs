@@ -73,7 +73,7 @@ impl<'t> Turns<'t> {
 }
 
 impl<'t> Message<'t> {
-    fn new(index: usize, value: Value<'t>, purpose: Purpose) -> Message<'t> {
+    pub(crate) fn new(index: usize, value: Value<'t>, purpose: Purpose) -> Message<'t> {
         let mut message = Message {
             index,
             value,

@@ -7,6 +7,7 @@ use super::{mix, refusal::is_refusal};
 use crate::{
     json::{Kind, Value},
     read::{Method, ReadOptions},
+    rules::usual::UsualMessage,
     similar::{Signature, Signer},
     view::{Message, Purpose, Turns},
 };
@@ -53,6 +54,21 @@ impl Dialogue {
         reader.finish()
     }
 
+    /// [`Dialogue::of_chat`] of a usual record, with the hash of each text.
+    pub(crate) fn of_usual(messages: &[UsualMessage], hashes: &[u64], options: &ReadOptions) -> Dialogue {
+        let mut reader = Reader::new(options);
+        for (index, (message, &hash)) in messages.iter().zip(hashes).enumerate() {
+            let is_answer = index + 1 == messages.len();
+            let trained = message.role == Role::Assistant;
+            let speaker = Speaker { role: Some(message.role), trained, is_answer };
+            reader.begin(speaker);
+            let text = trim(message.text);
+            let whole = text.len() == message.text.len();
+            reader.read_text(text, if whole { hash } else { rapidhash_v3(text.as_bytes()) }, speaker);
+        }
+        reader.finish()
+    }
+
     /// Of a preference record: what both answers answer, and the answers.
     pub(crate) fn of_pair(input: Value, prompt: &Turns, answers: [&Turns; 2], options: &ReadOptions) -> Dialogue {
         let mut reader = Reader::new(options);
@@ -61,6 +77,20 @@ impl Dialogue {
         let answers = answers.into_iter().flat_map(|turns| &turns.messages);
         answers.for_each(|message| reader.read_message(message, true));
         Dialogue { answer: None, refuses: false, ..reader.finish() }
+    }
+}
+
+/// Whose words are read.
+#[derive(Clone, Copy)]
+struct Speaker {
+    role: Option<Role>,
+    trained: bool,
+    is_answer: bool,
+}
+
+impl Speaker {
+    fn number(self) -> u64 {
+        self.role.map_or(u64::MAX - 1, |role| role as u64)
     }
 }
 
@@ -95,36 +125,18 @@ impl Reader {
     }
 
     fn read_message(&mut self, message: &Message, is_answer: bool) {
-        let role = message.meant.map_or(u64::MAX - 1, |role| role as u64);
-        let is_system = matches!(message.meant, Some(Role::System | Role::Developer));
-        self.asked |= message.meant == Some(Role::User);
-        if !is_answer {
-            self.prompt = mix(self.prompt, role);
-        }
+        let speaker = Speaker { role: message.meant, trained: message.trained, is_answer };
+        self.begin(speaker);
         for text in message.texts() {
             let text = text.canonical();
             let text = trim(&text);
-            self.count_bytes(text.len(), message.trained);
-            let hash = rapidhash_v3(text.as_bytes());
-            if is_system {
-                self.dialogue.system = Some(mix(self.dialogue.system.unwrap_or_default(), hash));
-                self.must_equal(hash);
-            } else if is_answer {
-                self.dialogue.refuses |= self.dialogue.answer.is_none() && is_refusal(text);
-                self.add_answer(hash);
-                self.sign_answer(text);
-            } else {
-                self.prompt = mix(self.prompt, hash);
-                if let Some(signer) = &mut self.signer {
-                    signer.add_prompt(role, text);
-                }
-            }
+            self.read_text(text, rapidhash_v3(text.as_bytes()), speaker);
         }
         if message.content.is_some_and(|content| content.kind() == Kind::Array) {
             self.read_images(message);
         }
         if message.calls_tools() {
-            self.read_calls(message, role, is_answer);
+            self.read_calls(message, speaker);
         }
         if message.meant == Some(Role::Assistant) && !message.trained {
             // Other messages are learned: another example of the same words.
@@ -133,6 +145,31 @@ impl Reader {
         if is_answer && message.trained && self.dialogue.answer.is_none() {
             // An answer of nothing is one as well.
             self.add_answer(0);
+        }
+    }
+
+    fn begin(&mut self, speaker: Speaker) {
+        self.asked |= speaker.role == Some(Role::User);
+        if !speaker.is_answer {
+            self.prompt = mix(self.prompt, speaker.number());
+        }
+    }
+
+    /// A text without whitespace around it, and its hash.
+    fn read_text(&mut self, text: &str, hash: u64, speaker: Speaker) {
+        self.count_bytes(text.len(), speaker.trained);
+        if matches!(speaker.role, Some(Role::System | Role::Developer)) {
+            self.dialogue.system = Some(mix(self.dialogue.system.unwrap_or_default(), hash));
+            self.must_equal(hash);
+        } else if speaker.is_answer {
+            self.dialogue.refuses |= self.dialogue.answer.is_none() && is_refusal(text);
+            self.add_answer(hash);
+            self.sign_answer(text);
+        } else {
+            self.prompt = mix(self.prompt, hash);
+            if let Some(signer) = &mut self.signer {
+                signer.add_prompt(speaker.number(), text);
+            }
         }
     }
 
@@ -145,7 +182,7 @@ impl Reader {
     }
 
     /// Names and arguments of calls; their ids are different in each record.
-    fn read_calls(&mut self, message: &Message, role: u64, is_answer: bool) {
+    fn read_calls(&mut self, message: &Message, speaker: Speaker) {
         let new =
             message.tool_calls.into_iter().flat_map(|calls| calls.items()).filter_map(|call| call.get("function"));
         for function in new.chain(message.function_call) {
@@ -154,13 +191,13 @@ impl Reader {
                 let text = text.canonical();
                 self.count_bytes(text.len(), message.trained);
                 let hash = rapidhash_v3(text.as_bytes());
-                if is_answer {
+                if speaker.is_answer {
                     self.add_answer(hash);
                     self.sign_answer(&text);
                 } else {
                     self.prompt = mix(self.prompt, hash);
                     if let Some(signer) = &mut self.signer {
-                        signer.add_prompt(role, &text);
+                        signer.add_prompt(speaker.number(), &text);
                     }
                 }
             }

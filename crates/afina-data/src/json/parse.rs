@@ -20,6 +20,14 @@ pub(super) fn parse(
     let mut run =
         Run { text, bytes, start, at: start, nodes, open, faults, value_end: start, python: false, rare_escape: false };
     let complete = run.value().is_some();
+    // Without a branch in it, the loop becomes vector instructions.
+    let (least, most) = bytes[start..run.at.max(start)]
+        .iter()
+        .fold((u8::MAX, 0), |(least, most), &byte| (byte.min(least), byte.max(most)));
+    let (control, wide) = (least < 0x20, most >= 0x7F);
+    if control {
+        run.control_characters(complete);
+    }
     if complete {
         run.space();
     } else {
@@ -29,7 +37,7 @@ pub(super) fn parse(
             run.nodes[index as usize].end = bytes.len() as u32;
         }
     }
-    Outcome { complete, end: run.at, rare_escape: run.rare_escape }
+    Outcome { complete, end: run.at, rare_escape: run.rare_escape, wide }
 }
 
 /// How the reading of a value went.
@@ -39,6 +47,8 @@ pub(super) struct Outcome {
     pub(super) end: usize,
     /// An escape other than of a quote, a backslash, a slash, a tab or a line break.
     pub(super) rare_escape: bool,
+    /// A byte that is no printable ASCII, nor whitespace.
+    pub(super) wide: bool,
 }
 
 pub(super) struct Run<'p> {
@@ -160,7 +170,7 @@ impl Run<'_> {
         let (mut escaped, mut rare) = (false, false);
         let mut noted = 0;
         loop {
-            let Some(found) = memchr::memchr2(quote, b'\\', &self.bytes[self.at..]) else {
+            let Some(found) = find_end(&self.bytes[self.at..], quote) else {
                 // The node stays, for the fault's place; no value may read it as a closed string.
                 self.nodes[index as usize].kind = Kind::Null;
                 let fault = Fault { cause: Cause::Truncated { inside: kind }, offset: self.bytes.len(), node: index };
@@ -178,10 +188,6 @@ impl Run<'_> {
         node.end = self.at as u32;
         node.escaped = escaped;
         node.rare = rare;
-        // Without a branch in it, the loop becomes vector instructions.
-        if self.bytes[start..self.at].iter().fold(false, |found, &byte| found | (byte < 0x20)) {
-            self.control_character(index, start);
-        }
         Some(())
     }
 
@@ -239,12 +245,23 @@ impl Run<'_> {
             && matches!(hex(self.bytes.get(self.at + 2..self.at + 6)), Some(0xDC00..=0xDFFF))
     }
 
+    /// Notes the first raw control character of each string.
     #[cold]
-    fn control_character(&mut self, node: u32, start: usize) {
-        if let Some(found) = self.bytes[start..self.at].iter().position(|&byte| byte < 0x20) {
-            let cause = Cause::ControlCharacter(self.bytes[start + found]);
-            self.faults.push(Fault { cause, offset: start + found, node });
+    fn control_characters(&mut self, complete: bool) {
+        // What ended the tree stays behind all others.
+        let fatal = if complete { None } else { self.faults.pop() };
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !matches!(node.kind, Kind::String | Kind::Key) {
+                continue;
+            }
+            let (start, end) = (node.start as usize, node.end as usize);
+            if let Some(found) = self.bytes[start..end].iter().position(|&byte| byte < 0x20) {
+                let cause = Cause::ControlCharacter(self.bytes[start + found]);
+                self.faults.push(Fault { cause, offset: start + found, node: index as u32 });
+            }
         }
+        self.faults.sort_by_key(|fault| fault.offset);
+        self.faults.extend(fatal);
     }
 
     fn number(&mut self) -> Option<()> {
@@ -385,6 +402,26 @@ impl Run<'_> {
     }
 }
 
+/// Where the first quote or backslash is.
+#[inline(always)]
+fn find_end(bytes: &[u8], quote: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// Words of eight bytes: most names and many texts end in them, before the search of a long text would have begun.
+    const WORDS: usize = 4;
+    let (words, _) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().take(WORDS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The highest bit of each byte that is 0, and maybe of some behind the first of them.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+        let found = zero(word ^ (ONES * u64::from(quote))) | zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(8 * index + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let seen = 8 * words.len().min(WORDS);
+    memchr::memchr2(quote, b'\\', &bytes[seen..]).map(|found| seen + found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Parser;
@@ -397,6 +434,19 @@ mod tests {
         let faults: Vec<_> = parsed.faults.iter().map(|fault| (fault.cause, fault.offset)).collect();
         assert_eq!(faults, expected, "{text}");
         assert_eq!(parsed.root().is_some(), !expected.iter().any(|(cause, _)| cause.is_fatal()), "{text}");
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_found_wherever_it_is() {
+        for length in 0..80 {
+            for end in [b'"', b'\\'] {
+                // Neighbours of what is looked for, and bytes with their highest bit set.
+                let mut bytes: Vec<u8> = (0..length).map(|at| b"!#[]\xDC\xA2\x01\x00z"[at % 9]).collect();
+                assert_eq!(find_end(&bytes, b'"'), None);
+                bytes.extend([end, b'"', b'\\', b'a', b'"', b'"']);
+                assert_eq!(find_end(&bytes, b'"'), Some(length), "{length}");
+            }
+        }
     }
 
     #[test]

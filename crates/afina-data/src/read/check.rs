@@ -10,7 +10,11 @@ use crate::{
     findings::{Findings, Place, Resolved},
     json::{Cause, Kind, Parsed, Parser, Value},
     jsonl::{Line, Lines},
-    rules::{self, bytes, detect, lines, syntax, text, tools},
+    rules::{
+        self, bytes, detect,
+        lines::{self, MAX_RECORDS_TOGETHER},
+        syntax, text, tools,
+    },
 };
 
 const BOM: char = '\u{FEFF}';
@@ -102,7 +106,10 @@ impl<'r> Checker<'r> {
 
     fn check_text(&mut self, text: &str, may_go_on: bool, records: &mut Vec<Record>) -> ControlFlow<()> {
         let mut at = 0;
+        let before = records.len();
         let mut said_multiple = false;
+        // The line that byte `line_at` is in: counted on from record to record.
+        let (mut line, mut line_at) = (self.out.first_line, 0);
         if text.starts_with(BOM) {
             bytes::bom_mid_file(Place::byte(0), &mut self.out);
             at = BOM.len_utf8();
@@ -124,12 +131,18 @@ impl<'r> Checker<'r> {
                 if !parsed.is_plain() {
                     text::check_texts(value, parsed.has_rare_escape(), out);
                 }
-                check_value(value, &mut record, out);
+                let begin = value.span().start;
+                line += memchr::memchr_iter(b'\n', &text.as_bytes()[line_at..begin]).count();
+                line_at = begin;
+                check_value(value, line, &mut record, out);
             }
             let next = match parsed.root() {
                 Some(_) => check_rest(text, parsed.end, &mut said_multiple, out),
                 None => None,
             };
+            if let Some(next) = next.filter(|_| records.len() + 1 - before == MAX_RECORDS_TOGETHER) {
+                lines::too_many_together(next, out);
+            }
             record.valid = !out.has_error() && !said_multiple;
             if !record.valid {
                 record.example = None;
@@ -137,8 +150,8 @@ impl<'r> Checker<'r> {
             record.found = out.resolve(parsed.tree, self.file);
             records.push(record);
             match next {
-                Some(next) => at = next,
-                None => return ControlFlow::Continue(()),
+                Some(next) if records.len() - before < MAX_RECORDS_TOGETHER => at = next,
+                _ => return ControlFlow::Continue(()),
             }
         }
     }
@@ -217,13 +230,14 @@ fn check_parsed<'t>(parsed: &Parsed<'t>, text: &str, out: &mut Findings) -> Opti
     parsed.root()
 }
 
-fn check_value(value: Value, record: &mut Record, out: &mut Findings) {
-    value.objects().for_each(|object| syntax::duplicate_key(object, out));
+/// `line`: the one that the value begins in.
+fn check_value(value: Value, line: usize, record: &mut Record, out: &mut Findings) {
     if value.kind() != Kind::Object {
+        value.objects().for_each(|object| syntax::duplicate_key(object, out));
         return lines::record_not_object(value, out);
     }
     let options = out.options;
-    record.facts = Facts::new(value, out.position(value.tree_text(), value.span().start).0);
+    record.facts = Facts::new(value, line);
     let turns = rules::check_record(value, &mut record.facts, out);
     if let Some(turns) = turns
         && options.examples
@@ -245,18 +259,26 @@ fn check_array_records(array: Value, out: &mut Findings) -> Vec<Record> {
     }
     lines::json_array_file(array.into(), Some(array.items().count()), out);
     text::check_texts(array, true, out);
-    array.objects().for_each(|object| syntax::duplicate_key(object, out));
+    let (mut line, mut line_at) = (out.first_line, 0);
     let check = |item: Value| {
         let mut record = counted();
         if item.kind() != Kind::Object {
+            item.objects().for_each(|object| syntax::duplicate_key(object, out));
             lines::record_not_object(item, out);
             return record;
         }
-        record.facts = Facts::new(item, out.position(item.tree_text(), item.span().start).0);
+        let begin = item.span().start;
+        line += memchr::memchr_iter(b'\n', &item.tree_text().as_bytes()[line_at..begin]).count();
+        line_at = begin;
+        record.facts = Facts::new(item, line);
         rules::check_record(item, &mut record.facts, out);
         record
     };
-    array.items().map(check).collect()
+    let records = array.items().take(MAX_RECORDS_TOGETHER).map(check).collect();
+    if let Some(next) = array.items().nth(MAX_RECORDS_TOGETHER) {
+        lines::too_many_together(next.span().start, out);
+    }
+    records
 }
 
 /// What stands behind a record on its line. Returns where the next record begins.

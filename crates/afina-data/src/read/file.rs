@@ -1,12 +1,12 @@
 //! Stage two: the checked records in the order of the file. What concerns several lines is found here.
 
-use std::ops::ControlFlow;
+use std::{cell::OnceCell, ops::ControlFlow};
 
 use super::{
     Item, ReadOptions, Summary,
-    check::{Checker, Outcome, Record, wanted},
+    check::{Checker, Outcome, Record, decode, wanted},
     feed::Feed,
-    gather::{Gathered, gather},
+    gather::{Gathered, Patience, gather},
 };
 use crate::{
     diagnostic::Severity,
@@ -31,6 +31,7 @@ pub(super) struct File<'r> {
     blank: Vec<usize>,
     /// It was said that lines end in `\r`.
     bare_cr: bool,
+    patience: Patience,
 }
 
 impl<'r> File<'r> {
@@ -44,6 +45,7 @@ impl<'r> File<'r> {
             dataset: Dataset::default(),
             blank: Vec::new(),
             bare_cr: false,
+            patience: Patience::default(),
         }
     }
 
@@ -90,7 +92,7 @@ impl<'r> File<'r> {
             } else {
                 let (_, records) = feed.take_outcome();
                 if let Ok(Some((line, bytes))) = feed.peek(0) {
-                    records.into_iter().for_each(|record| self.take(record, line, bytes));
+                    self.take(records, line, bytes);
                 }
             }
             feed.advance(1);
@@ -100,7 +102,7 @@ impl<'r> File<'r> {
 
     /// A line that ends inside a value, or an array. `None`: more lines are needed to tell what it is.
     fn take_cut(&mut self, feed: &mut Feed, array: bool) -> Option<ControlFlow<()>> {
-        let gathered = gather(feed, array, &mut self.checker.parser).ok()?;
+        let gathered = gather(feed, array, &mut self.checker.parser, &mut self.patience).ok()?;
         let alone = match gathered {
             // One array of several, each on its line: the array is not the file.
             Gathered::Array { rest: 0, whole: true } => has_more(feed)?,
@@ -127,40 +129,40 @@ impl<'r> File<'r> {
             }
             Gathered::Record { .. } => {
                 let (text, records) = self.checker.check_spanning(&lines);
-                records.into_iter().for_each(|record| self.take_from(record, lines[0].0.number, &text));
+                records.into_iter().for_each(|record| self.take_from(record, lines[0].0.number, &|| &text));
             }
             _ => {
                 let mut records = Vec::new();
                 let (line, bytes) = lines[0];
                 let _ = self.checker.check_line(line, bytes, false, &mut records);
-                records.into_iter().for_each(|record| self.take(record, line, bytes));
+                self.take(records, line, bytes);
             }
         }
         feed.advance(1 + rest);
         Some(ControlFlow::Continue(()))
     }
 
-    /// A record that stands in one line.
-    fn take(&mut self, record: Record, line: Line, bytes: &[u8]) {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.take_from(record, line.number, text),
-            Err(_) => {
-                let mut out = Findings::new(self.out.options);
-                let text = bytes::file_not_utf8(bytes, 0, 0, &mut out);
-                self.take_from(record, line.number, &text);
-            }
-        }
+    /// The records that stand in one line.
+    fn take(&mut self, records: Vec<Record>, line: Line, bytes: &[u8]) {
+        // Most records need their text no more.
+        let text = OnceCell::new();
+        let options = self.out.options;
+        let decoded = || &**text.get_or_init(|| decode(bytes, line, 0, &mut Findings::new(options)));
+        self.out.begin(line.number);
+        records.into_iter().for_each(|record| self.take_from(record, line.number, &decoded));
     }
 
     /// A record, and the text that it stands in.
-    fn take_from(&mut self, mut record: Record, first_line: usize, text: &str) {
+    fn take_from<'t>(&mut self, mut record: Record, first_line: usize, text: &dyn Fn() -> &'t str) {
         if record.counted {
             self.summary.examples += 1;
-            self.out.begin(first_line);
+            if self.out.first_line != first_line {
+                self.out.begin(first_line);
+            }
             self.check_facts(&mut record.facts, &mut record.found);
             if !self.out.is_empty() {
                 record.valid &= !self.out.has_error();
-                let more = self.checker.resolve(&mut self.out, text, record.start);
+                let more = self.checker.resolve(&mut self.out, text(), record.start);
                 merge(&mut record.found, more);
             }
             self.summary.valid += usize::from(record.valid);

@@ -34,7 +34,7 @@ const PREFIXES: [&str; 15] = [
 pub(crate) fn check_prose(message: &Message, out: &mut Findings) {
     let spoken = matches!(message.meant, Some(Role::User | Role::Assistant | Role::System | Role::Developer) | None);
     for (index, value) in message.texts().enumerate() {
-        if value.is_simple() && is_harmless(value.inner()) {
+        if value.is_simple() && is_harmless(value.inner(), Suspects { marks: true, escapes: true }) {
             continue;
         }
         let Some(text) = value.text() else { continue };
@@ -51,25 +51,38 @@ pub(crate) fn check_prose(message: &Message, out: &mut Findings) {
     }
 }
 
+/// What may be in a text.
+#[derive(Clone, Copy)]
+pub(super) struct Suspects {
+    /// One of `<[{%`, which begin control tokens and placeholders.
+    pub(super) marks: bool,
+    /// A backslash.
+    pub(super) escapes: bool,
+}
+
 /// Whether no rule of this file can find anything, told from the bytes as written: most texts.
-fn is_harmless(raw: &str) -> bool {
+pub(super) fn is_harmless(raw: &str, suspects: Suspects) -> bool {
     /// Longer than any word that stands for nothing, with its spaces.
     const SHORT: usize = 16;
     let bytes = raw.as_bytes();
-    // Without a branch in it, the loop becomes vector instructions.
-    let (marks, backslash) = bytes.iter().fold((false, false), |(marks, backslash), &byte| {
-        (marks | (byte == b'<') | (byte == b'[') | (byte == b'{') | (byte == b'%'), backslash | (byte == b'\\'))
-    });
-    if bytes.len() < SHORT || marks || (backslash && memchr::memmem::find(bytes, br"\\").is_some()) {
+    let (&[first, ..], &[.., before, last]) = (bytes, bytes) else { return false };
+    if bytes.len() < SHORT && matches!(first, b'n' | b'N' | b'u') {
         return false;
     }
     // Escaped whitespace too; other alphabets are looked at.
-    let (first, last) = (bytes[0], bytes[bytes.len() - 1]);
-    let at_end = matches!(last, b'n' | b't' | b'r') && bytes[bytes.len() - 2] == b'\\';
+    let at_end = matches!(last, b'n' | b't' | b'r') && before == b'\\';
     let edges = [first, last].iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'\\') || at_end;
-    let spaces = [0xC2, 0xE1, 0xE2, 0xE3].contains(&first)
-        || raw.ends_with(|char: char| char > '\u{7F}' && char.is_whitespace());
-    !edges && !spaces && !PREFIXES.iter().any(|prefix| raw.starts_with(prefix)) && !raw.starts_with("System:")
+    let spaces = matches!(first, 0xC2 | 0xE1..=0xE3)
+        || last > 0x7F && raw.ends_with(|char: char| char > '\u{7F}' && char.is_whitespace());
+    let is_prefix = |prefix: &str| prefix.as_bytes()[0] == first && raw.starts_with(prefix);
+    if edges || spaces || PREFIXES.into_iter().any(is_prefix) || is_prefix("System:") {
+        return false;
+    }
+    // Without a branch in it, the loop becomes vector instructions.
+    let marks = |found: bool, &byte: &u8| found | (byte == b'<') | (byte == b'[') | (byte == b'{') | (byte == b'%');
+    let mut backslashes = memchr::memchr_iter(b'\\', bytes);
+    !(suspects.marks && bytes.iter().fold(false, marks))
+        && !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
 }
 
 /// A control token of a model stands in a text.
