@@ -180,10 +180,12 @@ impl<'s> Splitter<'s> {
         let mut gathered = false;
         let in_array = self.in_array;
         let mut at = self.begin_array(work)?;
+        // Counted on from record to record: a text may hold many.
+        let (mut line, mut line_at, mut value_end) = (work.lines[0].number, 0, 0);
         loop {
             let separators = at..self.skip(work, at, !found.is_empty());
-            let after_cr = work.text[..separators.end].trim_ascii_start().contains('\r') && !found.is_empty();
             at = separators.end;
+            let after_cr = !found.is_empty() && work.text[value_end..at].contains('\r');
             let rest = &work.text[at..];
             if rest.is_empty() {
                 break;
@@ -194,7 +196,8 @@ impl<'s> Splitter<'s> {
                 }
                 break;
             }
-            let line = work.lines[0].number + work.text[..at].matches('\n').count();
+            line += work.text[line_at..at].matches('\n').count();
+            line_at = at;
             match repair(&work.text, at, &mut self.parser) {
                 Repaired::Whole { mended, value, end, mut notes } => {
                     work.text = mended.unwrap_or_else(|| std::mem::take(&mut work.text));
@@ -207,7 +210,7 @@ impl<'s> Splitter<'s> {
                         at = value.start + 1;
                         continue;
                     }
-                    at = end;
+                    (at, value_end) = (end, value.end);
                     if whole.contains(['\n', '\r']) {
                         notes.push(Note::safe("pretty-printed-json", "put the record on one line"));
                     }
