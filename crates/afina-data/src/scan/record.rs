@@ -151,10 +151,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_secret_is_harmless() {
-        check(record(r"password=\u001b~4!kQz9#wTr7", ""), expect![[r#"
+        check(
+            record(r"password=\u001b~4!kQz9#wTr7", ""),
+            expect![[r#"
             1:49: warning[suspicious-control-chars] /messages/0/content: expected text, found U+001B, a control character
             1:49: warning[secret-detected] /messages/0/content: expected no secret, found a password, `\u{1b}…`
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
