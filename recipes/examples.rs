@@ -5,7 +5,9 @@ use std::io::BufReader;
 use std::path::PathBuf;
 
 use afina_chat::{ChatFormat, Conversation, EncodeError, Piece, TrainOn};
-use afina_data::{Diagnostic, Example, Item, Method, Profile, ReadOptions, Severity, Summary, TokenizedExample};
+use afina_data::{
+    Diagnostic, Example, Item, Method, Profile, ReadOptions, Severity, Summary, TokenizedExample, Untrainable,
+};
 use anyhow::{Context, Result, bail};
 
 /// The examples of some files, in their order.
@@ -82,19 +84,19 @@ pub fn cannot_render(file: &str, example: &Example, format: &ChatFormat, error: 
     let pointer = error.pointer();
     let hint = format.hint(example.conversation(), &error);
     let causes: Vec<String> = anyhow::Error::new(error).chain().map(ToString::to_string).collect();
-    Diagnostic { pointer, ..fault(file, example, "cannot-render", causes.join(": "), &hint) }
+    Untrainable::NotRendered { pointer, message: causes.join(": "), hint }.diagnostic(file, example)
 }
 
-fn fault(file: &str, example: &Example, rule: &'static str, message: String, hint: &str) -> Diagnostic {
+fn too_long(file: &str, example: &Example, tokens: usize, longest: usize) -> Diagnostic {
     Diagnostic {
-        rule,
+        rule: "example-too-long",
         severity: Severity::Error,
         file: file.to_owned(),
         line: example.line(),
         column: 1,
         pointer: String::new(),
-        message,
-        hint: hint.to_owned(),
+        message: format!("expected at most {longest} tokens, found {tokens}"),
+        hint: "raise data.seq_len (up to the model's context), or shorten the example".to_owned(),
         window: None,
     }
 }
@@ -111,13 +113,10 @@ fn tokenize(
         .map_err(|error| cannot_render(file, example, format, error))?;
     let tokens = encoded.tokens.len();
     if tokens > longest {
-        let message = format!("expected at most {longest} tokens, found {tokens}");
-        let hint = "raise data.seq_len (up to the model's context), or shorten the example";
-        return Err(fault(file, example, "example-too-long", message, hint).into());
+        return Err(too_long(file, example, tokens, longest).into());
     }
     if !encoded.loss_mask.iter().skip(1).any(|&trained| trained) {
-        let message = "expected at least one trained token, found none".to_owned();
-        return Err(fault(file, example, "nothing-trained", message, "give an assistant message weight 1").into());
+        return Err(Untrainable::NothingTrained.diagnostic(file, example).into());
     }
     Ok(TokenizedExample { line: example.line(), tokens: encoded.tokens, loss_mask: encoded.loss_mask })
 }

@@ -22,7 +22,7 @@ mod write;
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, Write},
+    io::{self, BufRead, Cursor, Read, Write},
 };
 
 pub use format::Format;
@@ -31,6 +31,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     findings::{Findings, Place, Resolved},
     json::{Parser, Value},
+    jsonl::HEAD_BYTES,
     read::{Item, Method, Profile, ReadOptions, read},
     rules::{bytes, syntax},
 };
@@ -87,7 +88,10 @@ pub fn convert(
 ) -> Result<Conversion, ConvertError> {
     let options = ReadOptions::new(Method::Sft, Profile::OpenAi);
     let read_error = |source| ConvertError::Read { file: file.to_owned(), source };
-    refuse_other_files(source.fill_buf().map_err(read_error)?, file, &options)?;
+    let mut head = Vec::new();
+    (&mut *source).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(read_error)?;
+    refuse_other_files(&head, file, &options)?;
+    let mut source = Cursor::new(head).chain(source);
     let mut converter = Converter {
         file,
         from,
@@ -96,7 +100,7 @@ pub fn convert(
         pairs: None,
         line: Vec::new(),
     };
-    let (mut values, mut parser, mut bytes) = (Values::new(source), Parser::default(), Vec::new());
+    let (mut values, mut parser, mut bytes) = (Values::new(&mut source), Parser::default(), Vec::new());
     while let Some(found) = values.next(&mut bytes).map_err(read_error)? {
         if converter.record(&bytes, found, &mut parser, note) {
             out.write_all(&converter.line).map_err(|source| ConvertError::Write { source })?;

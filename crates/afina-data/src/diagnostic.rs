@@ -54,7 +54,7 @@ impl fmt::Display for Diagnostic {
         let Diagnostic { rule, severity, file, line, column, pointer, message, hint, window: _ } = self;
         write!(f, "{file}:{line}:{column}: {}[{rule}]", severity.as_str())?;
         if !pointer.is_empty() {
-            write!(f, " {pointer}")?;
+            write!(f, " {}", readable(pointer))?;
         }
         write!(f, ": {message}")?;
         if !hint.is_empty() {
@@ -66,10 +66,18 @@ impl fmt::Display for Diagnostic {
 
 /// User text inside a message: one line, no control characters, not too long.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 40;
+    shorten(text, 40)
+}
+
+/// A pointer for people: its names are user text, which may be long or make a terminal do things.
+pub(crate) fn readable(pointer: &str) -> String {
+    shorten(pointer, 200)
+}
+
+fn shorten(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     for (count, char) in text.chars().enumerate() {
-        if count == LONGEST {
+        if count == longest {
             shown.push('…');
             break;
         }
@@ -120,6 +128,15 @@ mod tests {
         let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, ["rule", "severity", "file", "line", "column", "pointer", "message", "hint"]);
         assert_eq!((json["severity"].as_str(), json["line"].as_u64()), (Some("error"), Some(17)));
+    }
+
+    #[test]
+    fn names_in_a_pointer_are_as_harmless_as_an_excerpt() {
+        let pointer = format!("/a\u{1B}[2J/{}", "x".repeat(1 << 20));
+        let shown = Diagnostic { pointer, ..diagnostic() }.to_string();
+        expect_test::expect![[r#"data/soporte.jsonl:17:58: error[missing-content] /a\u{1b}[2J/xxxxxxx"#]]
+            .assert_eq(&shown[..68]);
+        assert!(shown.len() < 500);
     }
 
     #[test]

@@ -22,8 +22,6 @@ mod gather;
 mod mend;
 mod mends;
 mod note;
-#[cfg(test)]
-mod property;
 mod rounds;
 mod source;
 mod split;

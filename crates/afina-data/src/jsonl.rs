@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read};
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// Bytes of the file that are looked at before the first line, to tell what kind of file it is.
-const HEAD_BYTES: usize = 64 << 10;
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Bytes of a chunk, about: a line that is longer has a chunk of its own.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -38,6 +38,6 @@ pub use mixture::{Share, epoch_examples};
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
 pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, Validation, read, read_validation};
 pub use report::{Report, ReportFormat, TextReport, Window, explain_text, render_text, rules_markdown, verdict};
-pub use rules::{Group, Rule, check_counted_length, check_job, rules};
+pub use rules::{Group, Rule, Untrainable, check_counted_length, check_job, rules};
 pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};
 pub use tokens::control_tokens_of;

@@ -299,84 +299,11 @@ fn check_batch(batch: &mut [Chunk], file: &str, options: &ReadOptions) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        MAX_LINE_BYTES,
-        diagnostic::Severity,
-        rules,
-        testing::{Random, mutate, read_all},
-    };
-
-    /// Good and bad records of every sort, to change at random.
-    const SEEDS: [&str; 8] = [
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"¿Qué?\"},{\"role\":\"assistant\",\"content\":\"Hello.\"}]}\n{\"messages\":[{\"role\":\"user\",\"content\":\"a\\n\\u00e9 \\ud83d\\ude00\"},{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0}]}\n",
-        "{\n  \"messages\": [\n    {\"role\": \"user\", \"content\": \"Hi\"},\n    {\"role\": \"assistant\", \"content\": \"b\"}\n  ]\n}\n{\"messages\":[]}\n",
-        "[{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]},\n{\"messages\":[1]}]\n",
-        "{'messages': [{'role': 'user', 'content': 'it\\'s'}, {'role': 'assistant', 'content': None}]}\n\n# end\n",
-        "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"1\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}]}",
-        "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"u\"}}]}]},\"preferred_output\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"non_preferred_output\":[]}\n",
-        "\u{FEFF}{\"a/b\":{\"~\":[NaN,]}} {\"messages\":\"x\"}\r\n",
-        "{\"messages\":[{\"role\":\"user\",\"content\":\"cafÃ© \u{FFFD}\u{202E} {{x}} <|im_end|> one\\\\ntwo\"}]}\r{\"prompt\":\"a\",\"completion\":\"b\"}\r",
-    ];
+    use crate::{MAX_LINE_BYTES, testing::read_all};
 
     fn options(index: usize) -> ReadOptions {
         let method = [Method::Sft, Method::Dpo, Method::Rft][index % 3];
         ReadOptions::new(method, [Profile::OpenAi, Profile::Azure, Profile::Together, Profile::Local][index % 4])
-    }
-
-    /// Whatever the bytes: no panic, and what is reported is true of the file.
-    fn check_any(data: &[u8], options: &ReadOptions) {
-        let (diagnostics, examples, summary) = read_all(data, options);
-        let lines: Vec<String> = split_lines(data);
-        let ids: HashSet<&str> = rules().iter().map(|rule| rule.id).collect();
-        for diagnostic in &diagnostics {
-            let shown = || format!("{diagnostic} in {:?}", String::from_utf8_lossy(data));
-            assert!(ids.contains(diagnostic.rule), "{}", shown());
-            assert!(!diagnostic.message.is_empty() && !diagnostic.message.contains('\n'), "{}", shown());
-            assert!(diagnostic.pointer.is_empty() || diagnostic.pointer.starts_with('/'), "{}", shown());
-            if diagnostic.line == 1 && diagnostic.column == 1 {
-                continue;
-            }
-            let length = lines.get(diagnostic.line - 1).map(|line| line.chars().count());
-            assert!(length.is_some_and(|length| diagnostic.column <= length + 1), "{}", shown());
-        }
-        let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
-        assert_eq!((summary.errors, summary.warnings), (count(Severity::Error), count(Severity::Warning)));
-        assert!(summary.valid <= summary.examples && examples.len() <= summary.valid);
-        for example in &examples {
-            let wrong =
-                |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error && diagnostic.line == example.line();
-            let about_file = |diagnostic: &&Diagnostic| diagnostic.column == 1 && diagnostic.pointer.is_empty();
-            let error = diagnostics.iter().find(|diagnostic| wrong(diagnostic) && !about_file(diagnostic));
-            assert_eq!(error, None, "{:?}", String::from_utf8_lossy(data));
-        }
-    }
-
-    /// Lines as an editor shows them, with one character for each byte that is not UTF-8.
-    fn split_lines(data: &[u8]) -> Vec<String> {
-        let data = data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(data);
-        let cr = bytes::ends_lines_with_cr(data);
-        let mut text = String::new();
-        for chunk in data.utf8_chunks() {
-            text.push_str(chunk.valid());
-            text.extend(chunk.invalid().iter().map(|_| '?'));
-        }
-        if cr {
-            text = text.replace("\r\n", "\n").replace('\r', "\n");
-        }
-        text.split('\n').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn any_bytes_give_diagnostics_at_places_in_the_file() {
-        let mut random = Random(1);
-        for round in 0..6000 {
-            let data = mutate(SEEDS[round % SEEDS.len()].as_bytes(), &mut random);
-            check_any(&data, &options(round / SEEDS.len()));
-        }
-        for round in 0..2000 {
-            let data: Vec<u8> = (0..random.below(60)).map(|_| random.below(256) as u8).collect();
-            check_any(&data, &options(round));
-        }
     }
 
     #[test]

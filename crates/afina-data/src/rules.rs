@@ -20,9 +20,11 @@ pub(crate) mod syntax;
 mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
+mod training;
 pub(crate) mod usual;
 
 pub use job::check_job;
+pub use training::Untrainable;
 
 pub use dataset::lengths::check_counted_length;
 
@@ -56,6 +58,8 @@ pub enum Group {
     Preference,
     Reinforcement,
     Dataset,
+    /// What only the model tells that is trained.
+    Training,
     /// A fine-tuning job request, not a data file.
     Job,
 }

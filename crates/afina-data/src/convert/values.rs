@@ -21,6 +21,8 @@ pub(super) struct Values<'s> {
     source: &'s mut dyn BufRead,
     line: usize,
     column: usize,
+    /// Bytes that were read and are no byte order mark after all: a value begins with them.
+    held: Vec<u8>,
     /// A value has begun: a `[` from here on is a value of its own.
     started: bool,
     /// Inside the array around the whole file.
@@ -41,7 +43,7 @@ struct Scan {
 
 impl<'s> Values<'s> {
     pub(super) fn new(source: &'s mut dyn BufRead) -> Values<'s> {
-        Values { source, line: 1, column: 1, started: false, in_array: false, line_each: false }
+        Values { source, line: 1, column: 1, held: Vec::new(), started: false, in_array: false, line_each: false }
     }
 
     /// Reads the next value into `value`; what is no value comes as the rest of its line.
@@ -130,6 +132,8 @@ impl<'s> Values<'s> {
     }
 
     fn rest_of_line(&mut self, value: &mut Vec<u8>, found: &mut Found) -> io::Result<()> {
+        self.column += usize::from(!self.held.is_empty());
+        value.append(&mut self.held);
         loop {
             let bytes = self.source.fill_buf()?;
             if bytes.is_empty() {
@@ -153,12 +157,12 @@ impl<'s> Values<'s> {
     /// Skips whitespace, byte order marks, and the commas between records; appends what it skipped to `kept`.
     fn skip_space(&mut self, mut kept: Option<&mut Vec<u8>>) -> io::Result<()> {
         while let Some(byte) = self.peek()? {
-            let is_bom = byte == BOM[0] && self.source.fill_buf()?.starts_with(&BOM);
             match byte {
-                _ if is_bom => {
-                    self.take(BOM.len())?;
-                    self.column -= 1;
-                    continue;
+                _ if byte == BOM[0] && self.held.is_empty() => {
+                    if self.skip_bom()? {
+                        continue;
+                    }
+                    return Ok(());
                 }
                 b' ' | b'\t' | b'\r' | b'\n' => {}
                 b',' if kept.is_none() => {}
@@ -172,7 +176,26 @@ impl<'s> Values<'s> {
         Ok(())
     }
 
+    /// Steps over a byte order mark, byte by byte: the source may end its buffer inside of it. Bytes that are none are
+    /// held.
+    fn skip_bom(&mut self) -> io::Result<bool> {
+        let column = self.column;
+        while self.held.len() < BOM.len() && self.source.fill_buf()?.first() == Some(&BOM[self.held.len()]) {
+            self.take(1)?;
+            self.held.push(BOM[self.held.len()]);
+        }
+        self.column = column;
+        let is_bom = self.held == BOM;
+        if is_bom {
+            self.held.clear();
+        }
+        Ok(is_bom)
+    }
+
     fn peek(&mut self) -> io::Result<Option<u8>> {
+        if let Some(&byte) = self.held.first() {
+            return Ok(Some(byte));
+        }
         Ok(self.source.fill_buf()?.first().copied())
     }
 
@@ -313,5 +336,15 @@ mod tests {
             values("\u{FEFF}{\"a\":1}\nid,text\n]\n"),
             expected(&[(1, 1, "{\"a\":1}"), (2, 1, "id,text"), (3, 1, "]")])
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_may_cross_the_edge_of_the_buffer() {
+        for spaces in 0..3 {
+            let source = format!("{}{{}}\n\u{FEFF}{{\"b\":1}}\n\u{FEEE}é\n{{}}", " ".repeat(spaces));
+            let all = values(&source);
+            assert_eq!(all[0], (1, 1 + spaces, "{}".to_owned()));
+            assert_eq!(all[1..], expected(&[(2, 1, "{\"b\":1}"), (3, 1, "\u{FEEE}é"), (4, 1, "{}")]));
+        }
     }
 }

@@ -75,6 +75,20 @@ impl Line {
         decode(&self.raw)
     }
 
+    /// The lines that it is where `\r` alone ends one.
+    fn cut_at_cr(self) -> Vec<Line> {
+        let Line { number, raw, end, too_long } = self;
+        let mut lines: Vec<Line> = raw
+            .split(|byte| *byte == b'\r')
+            .map(|raw| Line { number, raw: raw.to_vec(), end: "\r", too_long: false })
+            .collect();
+        if let Some(last) = lines.last_mut() {
+            (last.end, last.too_long) = (end, too_long);
+        }
+        lines.retain(|line| !(line.raw.is_empty() && line.end.is_empty()));
+        lines
+    }
+
     /// How the line ends in the output.
     pub(super) fn end(&self) -> &'static str {
         if self.end == "\r" { "\n" } else { self.end }
@@ -106,12 +120,46 @@ impl<'s> Source<'s> {
         }
         let had_bom = bytes.fill_buf()?.starts_with(BOM);
         bytes.consume(if had_bom { BOM.len() } else { 0 });
-        let bare_cr = ends_lines_with_cr(bytes.fill_buf()?);
-        if bare_cr {
+        let had_bom = had_bom && encoding == Encoding::Utf8;
+        let waiting = VecDeque::new();
+        let mut source = Source { bytes, waiting, number: 0, max_bytes, bare_cr: false, had_bom, notes };
+        let more = source.begin()?;
+        source.notes.extend(more);
+        Ok(source)
+    }
+
+    /// Looks at what the file begins with: or now begins with, because all lines before went.
+    pub(super) fn begin(&mut self) -> io::Result<Vec<Note>> {
+        let mut notes = Vec::new();
+        let mut bom = false;
+        match self.waiting.front_mut() {
+            Some(first) => {
+                while first.raw.starts_with(BOM) {
+                    first.raw.drain(..BOM.len());
+                    bom = true;
+                }
+            }
+            None => {
+                while self.bytes.fill_buf()?.starts_with(BOM) {
+                    self.bytes.consume(BOM.len());
+                    bom = true;
+                }
+            }
+        }
+        if bom {
+            notes.push(Note::safe("bom-mid-file", "removed a byte order mark"));
+        }
+        let head = match self.waiting.front() {
+            Some(first) => &first.raw,
+            None => self.bytes.fill_buf()?,
+        };
+        if !self.bare_cr && ends_lines_with_cr(head) {
+            self.bare_cr = true;
+            let waiting = std::mem::take(&mut self.waiting);
+            self.waiting = waiting.into_iter().flat_map(Line::cut_at_cr).collect();
             notes.push(Note::safe("bare-cr-line-endings", "ended lines with `\\n`, not `\\r`"));
         }
-        let had_bom = had_bom && encoding == Encoding::Utf8;
-        Ok(Source { bytes, waiting: VecDeque::new(), number: 0, max_bytes, bare_cr, had_bom, notes })
+        Ok(notes)
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {

@@ -47,6 +47,8 @@ pub(super) struct Splitter<'s> {
     allowed: Safety,
     /// Inside of an array around the whole file.
     in_array: bool,
+    /// There was one; it may have been left before its end.
+    had_array: bool,
     /// A record has been seen: an array that begins now is not the file's.
     begun: bool,
     ready: VecDeque<Piece>,
@@ -85,7 +87,7 @@ impl Work {
 impl<'s> Splitter<'s> {
     pub(super) fn new(source: Source<'s>, allowed: Safety) -> Splitter<'s> {
         let ready = VecDeque::new();
-        Splitter { source, parser: Parser::default(), allowed, in_array: false, begun: false, ready }
+        Splitter { source, parser: Parser::default(), allowed, in_array: false, had_array: false, begun: false, ready }
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
@@ -95,10 +97,19 @@ impl<'s> Splitter<'s> {
                 self.begun = true;
                 return Ok(Some(Piece::TooLong(line)));
             }
+            let number = line.number;
             if line.is_blank() {
-                return self.blank(line).map(Some);
+                let gone = self.blank(line)?;
+                self.ready.push_back(gone);
+            } else {
+                self.mend(line)?;
             }
-            self.mend(line)?;
+            if !self.begun {
+                let notes = self.source.begin()?;
+                if !notes.is_empty() {
+                    self.ready.push_back(Piece::Gone { line: number + 1, notes });
+                }
+            }
         }
         Ok(self.ready.pop_front())
     }
@@ -123,11 +134,24 @@ impl<'s> Splitter<'s> {
     /// The pieces of a line, and of those that its last record goes on in.
     fn mend(&mut self, line: Line) -> io::Result<()> {
         let (first, in_array) = (line.number, self.in_array);
+        if self.had_array && line.raw.trim_ascii() == b"]" && !self.in_array {
+            let notes = vec![Note::safe("json-array-file", "removed the array around the records")];
+            self.ready.push_back(Piece::Gone { line: first, notes });
+            return Ok(());
+        }
         let mut work = Work { lines: Vec::new(), text: String::new(), notes: Vec::new(), sure: true };
         work.add(line, self.allowed);
         let found = self.values(&mut work)?.filter(|_| work.sure);
         let Some(found) = found else {
-            self.in_array = in_array;
+            if in_array {
+                // The array's beginning is not written: what cannot be mended has to stand without it.
+                let mut lines = work.lines.into_iter();
+                let line = lines.next();
+                self.source.give_back(lines.collect::<Vec<_>>().into_iter());
+                (self.in_array, self.had_array) = (false, true);
+                return line.map_or(Ok(()), |line| self.mend(line));
+            }
+            self.in_array = false;
             self.begun = true;
             self.ready.push_back(Piece::Raw(work.lines));
             return Ok(());
@@ -154,11 +178,14 @@ impl<'s> Splitter<'s> {
     fn values(&mut self, work: &mut Work) -> io::Result<Option<Vec<Found>>> {
         let mut found: Vec<Found> = Vec::new();
         let mut gathered = false;
+        let in_array = self.in_array;
         let mut at = self.begin_array(work)?;
+        // Counted on from record to record: a text may hold many.
+        let (mut line, mut line_at, mut value_end) = (work.lines[0].number, 0, 0);
         loop {
             let separators = at..self.skip(work, at, !found.is_empty());
-            let after_cr = work.text[..separators.end].trim_ascii_start().contains('\r') && !found.is_empty();
             at = separators.end;
+            let after_cr = !found.is_empty() && work.text[value_end..at].contains('\r');
             let rest = &work.text[at..];
             if rest.is_empty() {
                 break;
@@ -169,12 +196,21 @@ impl<'s> Splitter<'s> {
                 }
                 break;
             }
-            let line = work.lines[0].number + work.text[..at].matches('\n').count();
+            line += work.text[line_at..at].matches('\n').count();
+            line_at = at;
             match repair(&work.text, at, &mut self.parser) {
                 Repaired::Whole { mended, value, end, mut notes } => {
                     work.text = mended.unwrap_or_else(|| std::mem::take(&mut work.text));
-                    let whole = &work.text[value];
-                    at = end;
+                    let whole = &work.text[value.clone()];
+                    let first = !self.begun && !self.in_array && found.is_empty();
+                    if first && holds_records(whole, &mut self.parser) == Some(true) {
+                        // Now that it is mended it is seen to be the array around the file.
+                        self.in_array = true;
+                        work.notes.append(&mut notes);
+                        at = value.start + 1;
+                        continue;
+                    }
+                    (at, value_end) = (end, value.end);
                     if whole.contains(['\n', '\r']) {
                         notes.push(Note::safe("pretty-printed-json", "put the record on one line"));
                     }
@@ -194,6 +230,8 @@ impl<'s> Splitter<'s> {
                 Repaired::Cut if self.allowed == Safety::Unsafe => {
                     let what = format!("removed `{}`, a record that was cut", excerpt(&work.text[at..]));
                     work.notes.push(Note::not_safe("truncated-line", what));
+                    // An array that began here went too.
+                    self.in_array &= in_array || !found.is_empty();
                     break;
                 }
                 Repaired::Cut | Repaired::Broken => return Ok(None),
@@ -261,12 +299,8 @@ impl<'s> Splitter<'s> {
         if self.begun || self.in_array || !text.starts_with('[') {
             return Ok(0);
         }
-        let whole = self.parser.parse(text, 0).root().map(|root| {
-            let first = root.items().next();
-            first.is_some_and(|first| first.kind() == Kind::Object && first.get("role").is_none())
-        });
-        let around = match whole {
-            Some(records) => records && self.source.peek(1)?.is_empty(),
+        let around = match holds_records(text, &mut self.parser) {
+            Some(records) => records,
             None => {
                 let inside = format!("{}\n{}", &text[1..], self.source.peek(3)?.join("\n"));
                 let inside = inside.trim_ascii_start();
@@ -312,4 +346,11 @@ impl<'s> Splitter<'s> {
         }
         Ok(!alone)
     }
+}
+
+/// Whether `text` is an array of records; `None`: it cannot be read.
+fn holds_records(text: &str, parser: &mut Parser) -> Option<bool> {
+    let root = parser.parse(text, 0).root()?;
+    let first = root.items().next();
+    Some(first.is_some_and(|first| first.kind() == Kind::Object && first.get("role").is_none()))
 }

@@ -147,9 +147,9 @@ fn python_hex<'t>(letter: char, hex: &dyn Fn(usize, usize) -> Option<&'t str>) -
 /// Whether the backslash at byte `at` belongs to a Windows path whose writer doubled none: `C:\Users\new` has an escape
 /// that JSON does not know, so its `\n` is no line break either.
 fn in_path(inner: &str, at: usize) -> bool {
-    let start = inner[..at].rfind(char::is_whitespace).map_or(0, |space| space + 1);
-    let end = inner[at..].find(char::is_whitespace).map_or(inner.len(), |space| at + space);
-    let word = inner[start..end].trim_start_matches(['"', '\'', '(', '<', '[', '`']);
+    let before = inner[..at].split(char::is_whitespace).next_back().unwrap_or_default();
+    let after = inner[at..].split(char::is_whitespace).next().unwrap_or_default();
+    let word = inner[at - before.len()..at + after.len()].trim_start_matches(['"', '\'', '(', '<', '[', '`']);
     let drive = word.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && word[1..].starts_with(":\\");
     // A quote that is escaped is the string's own, not the path's.
     let quote = inner[at..].starts_with("\\\"");
@@ -179,6 +179,7 @@ mod tests {
         check(r#""\d+ \' \u12""#, false, r#""\\d+ ' \\u12""#);
         check(r#""C:\Users\new\temp and\n""#, false, r#""C:\\Users\\new\\temp and\n""#);
         check(r#""see \"C:\Users\"""#, false, r#""see \"C:\\Users\"""#);
+        check("\"see\u{A0}C:\\Users\u{3000}\\d\"", false, "\"see\u{A0}C:\\\\Users\u{3000}\\\\d\"");
         check(r#""x\ud83d \ud83d\ude00""#, false, r#""x\ufffd \ud83d\ude00""#);
     }
 

@@ -343,6 +343,95 @@ fn what_takes_something_away_is_done_where_asked_for() {
 }
 
 #[test]
+fn what_comes_to_the_head_of_the_file_is_mended_as_its_head() {
+    // Once the lines before are gone: a byte order mark, an array, lines that end with `\r`.
+    check(
+        "\u{FEFF}\u{FEFF}oops\n",
+        expect![[r#"
+            oops
+            ──
+            1 → 1: bom-mid-file: removed a byte order mark
+            1 → 1: file-bom: removed the byte order mark of the file
+            left 1: invalid-json
+        "#]],
+    );
+    check(
+        format!("\n\u{FEFF}oops\n{ONE}\n"),
+        expect![[r#"
+            oops
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            ──
+            1 → -: blank-line: removed a blank line
+            2 → -: bom-mid-file: removed a byte order mark
+            left 1: invalid-json
+        "#]],
+    );
+    check(
+        format!("\noops}}\r{ONE}\r{TWO}\n"),
+        expect![[r#"
+            oops}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
+            ──
+            1 → -: blank-line: removed a blank line
+            2 → -: bare-cr-line-endings: ended lines with `\n`, not `\r`
+            left 1: invalid-json
+        "#]],
+    );
+    check(
+        format!("[{ONE}]\n{TWO}\n"),
+        expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
+            ──
+            1 → 1: json-array-file: took the record out of the array around the file
+        "#]],
+    );
+}
+
+#[test]
+fn an_array_that_cannot_be_read_on_is_left_behind() {
+    check_unsafe(
+        format!("[{{\"messages\":[{{\"role\":\"assi\n{ONE},\noops\n{TWO}]\n"),
+        expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            oops
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
+            ──
+            1 → -: json-array-file: removed the array around the records
+            1 → -: truncated-line: removed `{"messages":[{"role":"assi`, a record that was cut (unsafe)
+            2 → 1: comma-between-lines: removed the comma behind the record
+            left 2: invalid-json
+            4 → 3: multiple-objects-on-line: removed `]` behind the record
+        "#]],
+    );
+    check(
+        format!("[\n{ONE},\noops,\n{TWO}\n]\n"),
+        expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            oops,
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
+            ──
+            1 → -: json-array-file: removed the array around the records
+            2 → 1: json-array-file: took the record out of the array around the file
+            left 2: invalid-json
+            5 → -: json-array-file: removed the array around the records
+        "#]],
+    );
+    check_unsafe(
+        "[\n  {   ]\n  \"a\": [\n",
+        expect![[r#"
+        {   }
+        ──
+        2 → 1: invalid-json: put `}` before a bracket of the other kind
+        2 → 1: multiple-objects-on-line: removed `"a": [` behind the record (unsafe)
+        2 → 1: json-array-file: took the record out of the array around the file
+        left 1: missing-messages
+    "#]],
+    );
+}
+
+#[test]
 fn azure_asks_for_a_byte_order_mark() {
     check_with(
         &ReadOptions::new(Method::Sft, Profile::Azure),

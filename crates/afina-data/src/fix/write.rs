@@ -16,7 +16,7 @@ use crate::{
     Diagnostic, Profile, ReadOptions, Severity,
     facts::fingerprint,
     json::{Kind, Parser},
-    jsonl::MAX_LINE_BYTES,
+    rules::bytes::{LINE_TOO_LONG_HINT, line_too_long_message},
 };
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -181,8 +181,8 @@ impl<'w> Writer<'w> {
             line: self.line,
             column: 1,
             pointer: String::new(),
-            message: format!("expected a record of at most {} MB, found a longer one", MAX_LINE_BYTES >> 20),
-            hint: "put one JSON object on each line, and make images smaller".to_owned(),
+            message: line_too_long_message(),
+            hint: LINE_TOO_LONG_HINT.to_owned(),
             window: None,
         });
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 
 use super::verdict;
 use crate::{
-    diagnostic::{Diagnostic, Severity},
+    diagnostic::{Diagnostic, Severity, readable},
     read::Summary,
 };
 
@@ -30,7 +30,7 @@ impl GitHub {
         if *count > self.limit {
             return Ok(());
         }
-        let mut text = if pointer.is_empty() { message.clone() } else { format!("{pointer}: {message}") };
+        let mut text = if pointer.is_empty() { message.clone() } else { format!("{}: {message}", readable(pointer)) };
         if !hint.is_empty() {
             text = format!("{text}\nhint: {hint}");
         }

@@ -267,14 +267,21 @@ pub(crate) fn trailing_blank_lines(count: usize, out: &mut Findings) {
     );
 }
 
-/// A line is longer than 64 MB.
+/// A line is longer than 64 MiB.
 ///
-/// Lines are held in memory whole, so there is a cap. A line that long is a whole file without line ends, or has
-/// images in it that are far over every limit.
+/// Lines are held in memory whole, so there is a cap. A line that long is a whole file without line ends, or has images
+/// in it. Ten images of 10 MB are within OpenAI's limits, and as data URIs they are 133 MB of text: more than is read
+/// here. Make the images smaller (OpenAI fits them into 2048 × 2048 pixels anyway), or give http URLs.
 pub(crate) fn line_too_long(out: &mut Findings) {
-    let message = format!("expected a record of at most {} MB, found a longer one", MAX_LINE_BYTES >> 20);
-    out.error("line-too-long", START, message, "put one JSON object on each line, and make images smaller");
+    out.error("line-too-long", START, line_too_long_message(), LINE_TOO_LONG_HINT);
 }
+
+pub(crate) fn line_too_long_message() -> String {
+    format!("expected a line of at most {} MiB, found a longer one", MAX_LINE_BYTES >> 20)
+}
+
+pub(crate) const LINE_TOO_LONG_HINT: &str =
+    "put each record on a line of its own; make images in it smaller, or give their http URLs instead of data URIs";
 
 #[cfg(test)]
 mod tests {

@@ -158,7 +158,7 @@ fn double_escaped_newlines(value: Value, text: &str, out: &mut Findings) {
         return;
     }
     let found = text.match_indices(r"\n").map(|(at, _)| at).find(|&at| {
-        let word_start = text[..at].rfind(char::is_whitespace).map_or(0, |space| space + 1);
+        let word_start = at - text[..at].split(char::is_whitespace).next_back().map_or(0, str::len);
         let path = text[word_start..at].contains([':', '\\']) && text[word_start..].chars().nth(1) == Some(':')
             || text[word_start..].starts_with(r"\\");
         !path && !is_latex(&text[at + 1..])
@@ -385,6 +385,7 @@ mod tests {
                 "Cliente: Ana",
                 " hi",
                 "hi\n",
+                "at\u{A0}one\\ntwo",
             ],
             expect![[r#"
                 1:82: warning[null-string-content] /messages/1/content: expected text, found the word `None`, which an export writes for nothing
@@ -401,6 +402,7 @@ mod tests {
                 12:83: warning[special-token-in-content] /messages/1/content: expected text, found `[INST]`, a control token of other models
                 15:83: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that begins with it
                 16:85: warning[assistant-edge-whitespace] /messages/1/content: expected text without whitespace around it, found text that ends with it
+                17:89: warning[double-escaped-newlines] /messages/1/content: expected a line break, found `\n` as two characters
             "#]],
         );
     }
@@ -411,6 +413,7 @@ mod tests {
             &[
                 "Nonetheless null.",
                 "C:\\new\\notes.txt",
+                "see\u{3000}C:\\new\\notes.txt",
                 "`a\\nb`",
                 "real\nand \\n named",
                 "$\\nabla f \\neq 0$",

@@ -38,7 +38,7 @@ fn trailing_comma(fault: &Fault, text: &str, out: &mut Findings) {
         "trailing-comma",
         fault,
         format!("expected another value after `,`, found `{closing}`"),
-        "remove the comma",
+        "remove the comma: JSON has none before a closing bracket",
     );
 }
 
@@ -375,8 +375,8 @@ mod tests {
         check(
             format!("{{\"a\":{}1{}}}", "[".repeat(130), "]".repeat(130)),
             expect![[r#"
-            1:133: error[deep-nesting] /a/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0: expected at most 128 arrays and objects inside each other, found more
-        "#]],
+                1:133: error[deep-nesting] /a/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0/0…: expected at most 128 arrays and objects inside each other, found more
+            "#]],
         );
     }
 }

@@ -331,6 +331,7 @@ pub(super) const TABLES: &[Table] = &[
         include_str!("dataset/systems.rs"),
         &[("missing-system-message", Info), ("system-prompt-inconsistent", Warning)],
     ),
+    (Group::Training, include_str!("training.rs"), &[("cannot-render", Error), ("nothing-trained", Error)]),
     (
         Group::Job,
         include_str!("job.rs"),

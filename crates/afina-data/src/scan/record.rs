@@ -2,6 +2,7 @@
 
 use super::{Found, Kind, Wanted, candidates::Candidates, find};
 use crate::{
+    diagnostic::excerpt,
     findings::Findings,
     json::{Kind as Json, Value},
 };
@@ -111,7 +112,7 @@ fn pii_detected(value: Value, text: &str, found: &[Found], out: &mut Findings) {
 fn masked(found: &str, kind: Kind) -> String {
     let head = |count: usize| found.chars().take(count).collect::<String>();
     let tail = |count: usize| &found[found.char_indices().rev().nth(count - 1).map_or(0, |(at, _)| at)..];
-    match kind {
+    let shown = match kind {
         // The first letters of a password are a good part of it.
         Kind::Secret if found.len() < 20 => format!("{}…", head(1)),
         Kind::Secret => format!("{}…", head(4)),
@@ -120,7 +121,8 @@ fn masked(found: &str, kind: Kind) -> String {
             None => format!("{}…", head(1)),
         },
         _ => format!("{}…{}", head(2), tail(2)),
-    }
+    };
+    excerpt(&shown)
 }
 
 #[cfg(test)]
@@ -145,6 +147,17 @@ mod tests {
                 1:77: warning[pii-detected] /messages/0/content: expected no personal data, found a phone number, `+3…78`
                 1:103: warning[secret-detected] /messages/0/content: expected no secret, found a password, `T…`
             "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_shown_of_a_secret_is_harmless() {
+        check(
+            record(r"password=\u001b~4!kQz9#wTr7", ""),
+            expect![[r#"
+            1:49: warning[suspicious-control-chars] /messages/0/content: expected text, found U+001B, a control character
+            1:49: warning[secret-detected] /messages/0/content: expected no secret, found a password, `\u{1b}…`
+        "#]],
         );
     }
 

@@ -77,8 +77,12 @@ pub(super) fn tool_flat_format(context: &Context) -> Option<Mend> {
 }
 
 pub(super) fn tool_parameters_invalid(context: &Context) -> Option<Mend> {
-    // What is wrong inside of a schema is for its writer.
-    name(context).filter(|name| *name == "parameters")?;
+    if name(context)? != "parameters" {
+        // What is wrong inside of a schema is for its writer, but for a keyword that is null: it says nothing.
+        let above = context.pointer.iter().rev().nth(1)?;
+        let keyword = !matches!(above.as_str(), "properties" | "patternProperties" | "$defs" | "definitions");
+        return if keyword && context.value().is_null() { remove_nothing(context) } else { None };
+    }
     if context.value().kind() != Kind::Object && says_nothing(context.value()) {
         return remove_nothing(context);
     }
@@ -275,6 +279,35 @@ mod tests {
         2 → 2: tool-flat-format: put name and parameters of a tool under `function` (2 times)
         2 → 2: parallel-tool-calls-type: wrote true for `"true"`
     "#]],
+        );
+    }
+
+    #[test]
+    fn a_keyword_of_a_schema_that_is_null_goes() {
+        let record = |properties: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":"b"}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{{"type":"object","properties":{properties}}}}}}}]}}"#
+            )
+        };
+        let file = [
+            record(r#"{"x":{"type":"number","minimum":NaN}}"#),
+            record(r#"{"x":{"type":"number","enum":null}}"#),
+            record(r#"{"minimum":null}"#),
+            record(r#"{"x":{"type":"number","minimum":"1"}}"#),
+        ];
+        check(
+            file.join("\n"),
+            expect![[r#"
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"minimum":null}}}}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number","minimum":"1"}}}}}]}──
+            1 → 1: nan-infinity: wrote null for `NaN`
+            1 → 1: tool-parameters-invalid: removed `minimum`, which says nothing
+            2 → 2: tool-parameters-invalid: removed `enum`, which says nothing
+            left 3: tool-parameters-invalid
+            left 4: tool-parameters-invalid
+        "#]],
         );
     }
 

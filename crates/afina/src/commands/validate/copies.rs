@@ -35,15 +35,19 @@ pub fn fix(from: &Path, to: &Path, options: &ReadOptions, unsafe_fixes: bool, ou
         left.iter().for_each(|diagnostic| output.stream(&format!("left: {diagnostic}\n")));
     }
     let text = format!(
-        "{} changes in {} records, {} records removed, {} errors left; written to `{}`",
-        summary.changes,
-        summary.changed,
-        summary.removed,
-        summary.left,
+        "{} in {}, {} removed, {} left; written to `{}`",
+        counted(summary.changes, "change"),
+        counted(summary.changed, "record"),
+        counted(summary.removed, "record"),
+        counted(summary.left, "error"),
         to.display()
     );
     output.result(&text, &json!({ "changes": changes, "left": left, "summary": summary, "to": to }));
     Ok(if summary.left > 0 { REFUSED } else { OK })
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 pub fn redact(from: &Path, to: &Path, output: &Output) -> Result<u8> {

@@ -93,7 +93,7 @@ impl Counting {
                     faults.extend(check_counted_length(file, example.line(), counts.total, seq_len, options));
                 }
             }
-            faults.extend(counted.fault);
+            faults.extend(counted.fault.filter(|fault| !options.ignored.contains(fault.rule)));
         }
     }
 }
