@@ -11,7 +11,7 @@ pub(crate) mod images;
 mod job;
 pub(crate) mod lines;
 mod list;
-mod messages;
+pub(crate) mod messages;
 pub(crate) mod preference;
 mod prose;
 mod reinforcement;
@@ -19,6 +19,7 @@ pub(crate) mod syntax;
 mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
+pub(crate) mod typo;
 pub(crate) mod usual;
 
 pub use job::check_job;
