@@ -66,10 +66,14 @@ impl fmt::Display for Diagnostic {
 
 /// User text inside a message: one line, no control characters, not too long.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 40;
+    excerpt_of(text, 40)
+}
+
+/// The same, of so many characters at most.
+pub(crate) fn excerpt_of(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     for (count, char) in text.chars().enumerate() {
-        if count == LONGEST {
+        if count == longest {
             shown.push('…');
             break;
         }

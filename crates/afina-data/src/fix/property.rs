@@ -65,11 +65,14 @@ fn check_any(data: &[u8], options: &ReadOptions, unsafe_fixes: bool) {
     }
     // Where a line is no JSON, the reader may take it together with others.
     let of_bytes = |id: &str| rules().iter().any(|rule| rule.id == id && rule.group == Group::Bytes);
-    let broken = log.iter().any(|item| matches!(item, FixItem::Left(left) if of_bytes(left.rule)));
+    let broken = log.iter().any(|item| matches!(item, FixItem::Left { found, .. } if of_bytes(found.rule)));
     if !broken {
         let left: HashSet<_> = log
             .iter()
-            .filter_map(|item| if let FixItem::Left(left) = item { Some((left.line, left.rule)) } else { None })
+            .filter_map(|item| match item {
+                FixItem::Left { found, output_line } => Some((*output_line, found.rule)),
+                _ => None,
+            })
             .collect();
         assert_eq!(
             errors(&out, options).difference(&left).collect::<Vec<_>>(),
