@@ -3,5 +3,6 @@
 mod check;
 
 mod cli;
+mod copies;
 mod data;
 mod tidy;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use afina_data::stats::{COOKBOOK_MAX_TOKENS, PRICES_TOML, Prices, ReportOptions, render_statistics};
-use afina_data::{Grader, Item, ReadOptions, Report, ReportFormat, Summary, control_tokens_of};
+use afina_data::{Earlier, Grader, Item, ReadOptions, Report, ReportFormat, Summary, control_tokens_of};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde_json::{Map, json};
@@ -30,10 +30,10 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
         _ => Err(Usage::error("expected one file to make a copy of", "give one file at a time")),
     };
     if let Some(to) = &args.fix {
-        return copies::fix(one_file()?, to, &options, args.unsafe_fixes, output);
+        return copies::fix(one_file()?, to, &options, args, output);
     }
     if let Some(to) = &args.redact {
-        return copies::redact(one_file()?, to, output);
+        return copies::redact(one_file()?, to, args, output);
     }
     let prices = prices(args)?;
     let mut counting = Counting::new(args, &mut options)?;
@@ -54,12 +54,14 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
                 .with_context(|| format!("failed to read `{name}`"))?,
         );
     }
-    let mut check = |path: &Path, options: &ReadOptions, counting: Option<&mut Counting>| -> Result<()> {
+    let mut check = |path: &Path, options: &ReadOptions, counting: Option<&mut Counting>| -> Result<Earlier> {
         check_file(path, options, counting, &mut report, &mut total, output)
     };
     for path in &args.files {
-        check(path, &options, Some(&mut counting))?;
+        let earlier = check(path, &options, Some(&mut counting))?;
+        options.earlier.push(earlier);
     }
+    options.earlier.clear();
     if let Some(path) = &args.validation {
         let options = ReadOptions { is_validation: true, validation: None, examples: false, ..options.clone() };
         check(path, &options, None)?;
@@ -89,13 +91,13 @@ fn check_file(
     report: &mut Report,
     total: &mut Summary,
     output: &Output,
-) -> Result<()> {
+) -> Result<Earlier> {
     let (name, file) = open(path)?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
     let mut source = BufReader::new(Watched::new(file, size, output));
     let mut shown = Ok(());
     let mut more = Vec::new();
-    let mut summary = afina_data::read(&mut source, &name, options, &mut |item| match item {
+    let (mut summary, earlier) = afina_data::read_one_of(&mut source, &name, options, &mut |item| match item {
         Item::Diagnostic(diagnostic) => {
             if let Some(counting) = counting.as_deref_mut() {
                 counting.statistics.add_diagnostic(&diagnostic);
@@ -127,7 +129,7 @@ fn check_file(
     total.infos += summary.infos;
     total.bytes += summary.bytes;
     shown.or_else(gone)?;
-    Ok(())
+    Ok(earlier)
 }
 
 fn options(args: &Validate) -> Result<ReadOptions> {
