@@ -2,6 +2,7 @@
 
 mod check;
 
+mod bench;
 mod cli;
 mod copies;
 mod data;

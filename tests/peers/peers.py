@@ -15,21 +15,22 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SETUP = Path(tempfile.gettempdir()) / "afina-peers"
 
 
-def require_versions(setup):
+def require_versions(setup, packages=PYTHON, folder="venv"):
     """Goes on under the pinned versions: those installed, or with `--setup` a virtual environment in a temporary folder."""
-    wrong = {name: found for name, pinned in PYTHON.items() if (found := installed(name)) != pinned}
+    wrong = {name: found for name, pinned in packages.items() if (found := installed(name)) != pinned}
     if not wrong:
         return
+    environment = SETUP / folder
     if not setup:
-        found = ", ".join(f"{name} {PYTHON[name]} (found {have})" for name, have in wrong.items())
-        sys.exit(f"error: needs {found}\nhint: `--setup` installs them with pip into `{SETUP}`")
-    if Path(sys.prefix) == SETUP / "venv":
-        sys.exit(f"error: `{SETUP / 'venv'}` holds other versions: {wrong}\nhint: delete that folder")
-    python = SETUP / "venv/bin/python"
+        found = ", ".join(f"{name} {packages[name]} (found {have})" for name, have in wrong.items())
+        sys.exit(f"error: needs {found}\nhint: `--setup` installs them with pip into `{environment}`")
+    if Path(sys.prefix) == environment:
+        sys.exit(f"error: `{environment}` holds other versions: {wrong}\nhint: delete that folder")
+    python = environment / "bin/python"
     if not python.exists():
-        venv.create(SETUP / "venv", with_pip=True)
-    packages = [f"{name}=={pinned}" for name, pinned in PYTHON.items()]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        venv.create(environment, with_pip=True)
+    pinned = [f"{name}=={version}" for name, version in packages.items()]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned], check=True)
     os.execv(python, [str(python), *sys.argv])
 
 

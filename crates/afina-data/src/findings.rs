@@ -75,8 +75,14 @@ pub(crate) struct Findings<'o> {
     /// Line of the file that the record begins in.
     pub(crate) first_line: usize,
     list: Vec<Finding>,
+    /// Findings above [`MOST`], which are counted only.
+    more: usize,
+    error: bool,
     cursor: Cursor,
 }
+
+/// Findings that are kept of one record: it may be one line of 64 MB with nothing in it but faults.
+const MOST: usize = 100_000;
 
 /// A place in the record's text that the last finding was at: the next one is counted from there.
 #[derive(Clone, Copy)]
@@ -88,7 +94,14 @@ struct Cursor {
 
 impl<'o> Findings<'o> {
     pub(crate) fn new(options: &'o ReadOptions) -> Findings<'o> {
-        Findings { options, first_line: 1, list: Vec::new(), cursor: Cursor { offset: 0, line: 1, column: 1 } }
+        Findings {
+            options,
+            first_line: 1,
+            list: Vec::new(),
+            more: 0,
+            error: false,
+            cursor: Cursor { offset: 0, line: 1, column: 1 },
+        }
     }
 
     /// The findings from here on are about a text that begins in line `first_line`.
@@ -105,7 +118,13 @@ impl<'o> Findings<'o> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        if self.options.wants(rule) {
+        if !self.options.wants(rule) {
+            return;
+        }
+        self.error |= severity == Severity::Error;
+        if self.list.len() == MOST {
+            self.more += 1;
+        } else {
             self.list.push(Finding { rule, severity, place: place.into(), message: message.into(), hint: hint.into() });
         }
     }
@@ -143,12 +162,13 @@ impl<'o> Findings<'o> {
     }
 
     pub(crate) fn has_error(&self) -> bool {
-        self.list.iter().any(|finding| finding.severity == Severity::Error)
+        self.error
     }
 
     /// Forgets what was found.
     pub(crate) fn clear(&mut self) {
         self.list.clear();
+        (self.more, self.error) = (0, false);
     }
 
     /// Nothing was found since the last [`Findings::resolve`].
@@ -192,7 +212,12 @@ impl<'o> Findings<'o> {
             };
             Resolved { offset, diagnostic }
         };
-        self.list.drain(..).zip(&mut pointers).map(resolve).collect()
+        let mut found: Vec<Resolved> = self.list.drain(..).zip(&mut pointers).map(resolve).collect();
+        if let Some(last) = found.last_mut().filter(|_| self.more > 0) {
+            last.diagnostic.message += &format!("; {} more findings in this record are not told", self.more);
+        }
+        self.clear();
+        found
     }
 }
 

@@ -89,6 +89,11 @@ impl<'t> Parsed<'t> {
         self.complete.then_some(Value::new(self.tree, 0))
     }
 
+    /// What stands first inside of the outer array or object, whole or not.
+    pub(crate) fn first(&self) -> Option<Value<'t>> {
+        (self.tree.nodes.len() > 1).then_some(Value::new(self.tree, 1))
+    }
+
     /// Whether every string is printable ASCII, tabs and line breaks: what most texts in English are.
     pub(crate) fn is_plain(&self) -> bool {
         !self.rare_escape && !self.wide
@@ -262,7 +267,22 @@ impl<'t> Value<'t> {
 
     /// The member of this name; the last one where a name is given twice, as Python and serde read it.
     pub fn get(&self, name: &str) -> Option<Value<'t>> {
-        self.members().filter(|member| member.key.is(name)).last().map(|member| member.value)
+        let object = self.node();
+        let after = if object.kind == Kind::Object { object.after } else { 0 };
+        let (mut key, mut found) = (self.index + 1, None);
+        // Straight over the nodes: rules ask for many names that most objects do not have.
+        while key + 1 < after {
+            let node = &self.tree.nodes[key as usize];
+            let is_it = match node.escaped {
+                false => &self.tree.text.as_bytes()[node.start as usize + 1..node.end as usize - 1] == name.as_bytes(),
+                true => self.at(key).is(name),
+            };
+            if is_it {
+                found = Some(key + 1);
+            }
+            key = self.tree.nodes[key as usize + 1].after;
+        }
+        found.map(|index| self.at(index))
     }
 
     /// Every string and key inside this value, in order.

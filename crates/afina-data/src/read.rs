@@ -26,6 +26,7 @@ use crate::{
 use check::{Checker, Chunk};
 use feed::Feed;
 use file::File;
+pub(crate) use gather::is_record;
 
 /// What the file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,11 +1,13 @@
 //! Every flag and its help.
 
+mod bench;
 mod data;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use afina_chat::TemplateChoice;
+pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;
 
@@ -347,24 +349,6 @@ pub enum Router {
     },
     /// Check a routes file without any model
     Lint { routes: PathBuf },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Bench {
-    /// Time LoRA training steps (r 8, all seven projections, every token trained) on random tokens
-    Train {
-        #[arg(long, value_name = "DIR")]
-        model: PathBuf,
-        /// Sequences × tokens of a step
-        #[arg(long, value_name = "BxT", default_value = "1x256")]
-        shape: String,
-        /// Timed steps, after one that is not
-        #[arg(long, default_value_t = 3)]
-        steps: usize,
-        /// Run blocks again in the backward pass
-        #[arg(long)]
-        recompute: bool,
-    },
 }
 
 /// The command line, with `--a.b c` and `--a.b=c` behind `train` turned into `a.b=c`.

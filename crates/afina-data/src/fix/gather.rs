@@ -3,7 +3,7 @@
 use std::io;
 
 use super::source::{Line, Source};
-use crate::{json::Parser, jsonl::MAX_LINE_BYTES};
+use crate::{json::Parser, jsonl::MAX_LINE_BYTES, read::is_record};
 
 /// Lines that a raw line break in a string may run over.
 const MAX_STRING_LINES: usize = 1000;
@@ -50,19 +50,6 @@ pub(super) fn first_key(text: &str) -> Option<&str> {
     let inside = text.strip_prefix('{')?.trim_ascii_start();
     let quote = inside.chars().next().filter(|char| matches!(char, '"' | '\''))?;
     inside[1..].split(quote).next()
-}
-
-/// Whether a line is a record by itself, and not one of the inner lines of a record.
-fn is_record(line: &str, first_key: Option<&str>, parser: &mut Parser) -> bool {
-    const KEYS: [&str; 8] =
-        ["messages", "input", "prompt", "conversations", "instruction", "contents", "custom_id", "preferred_output"];
-    if !line.starts_with('{') {
-        return false;
-    }
-    let Some(record) = parser.parse(line, 0).root() else { return false };
-    record.members().enumerate().any(|(index, member)| {
-        KEYS.iter().any(|key| member.key.is(key)) || (index == 0 && first_key.is_some_and(|first| member.key.is(first)))
-    })
 }
 
 /// Follows brackets and strings of a text, in JSON or in Python's notation.

@@ -21,9 +21,10 @@ pub(super) fn parse(
         Run { text, bytes, start, at: start, nodes, open, faults, value_end: start, python: false, rare_escape: false };
     let complete = run.value().is_some();
     // Without a branch in it, the loop becomes vector instructions.
-    let (control, wide) = bytes[start..run.at.max(start)]
+    let (least, most) = bytes[start..run.at.max(start)]
         .iter()
-        .fold((false, false), |(control, wide), &byte| (control | (byte < 0x20), wide | (byte >= 0x7F)));
+        .fold((u8::MAX, 0), |(least, most), &byte| (byte.min(least), byte.max(most)));
+    let (control, wide) = (least < 0x20, most >= 0x7F);
     if control {
         run.control_characters(complete);
     }

@@ -10,7 +10,11 @@ use crate::{
     findings::{Findings, Place, Resolved},
     json::{Cause, Kind, Parsed, Parser, Value},
     jsonl::{Line, Lines},
-    rules::{self, bytes, detect, lines, syntax, text, tools},
+    rules::{
+        self, bytes, detect,
+        lines::{self, MAX_RECORDS_TOGETHER},
+        syntax, text, tools,
+    },
 };
 
 const BOM: char = '\u{FEFF}';
@@ -102,6 +106,7 @@ impl<'r> Checker<'r> {
 
     fn check_text(&mut self, text: &str, may_go_on: bool, records: &mut Vec<Record>) -> ControlFlow<()> {
         let mut at = 0;
+        let before = records.len();
         let mut said_multiple = false;
         // The line that byte `line_at` is in: counted on from record to record.
         let (mut line, mut line_at) = (self.out.first_line, 0);
@@ -135,6 +140,9 @@ impl<'r> Checker<'r> {
                 Some(_) => check_rest(text, parsed.end, &mut said_multiple, out),
                 None => None,
             };
+            if let Some(next) = next.filter(|_| records.len() + 1 - before == MAX_RECORDS_TOGETHER) {
+                lines::too_many_together(next, out);
+            }
             record.valid = !out.has_error() && !said_multiple;
             if !record.valid {
                 record.example = None;
@@ -142,8 +150,8 @@ impl<'r> Checker<'r> {
             record.found = out.resolve(parsed.tree, self.file);
             records.push(record);
             match next {
-                Some(next) => at = next,
-                None => return ControlFlow::Continue(()),
+                Some(next) if records.len() - before < MAX_RECORDS_TOGETHER => at = next,
+                _ => return ControlFlow::Continue(()),
             }
         }
     }
@@ -266,7 +274,11 @@ fn check_array_records(array: Value, out: &mut Findings) -> Vec<Record> {
         rules::check_record(item, &mut record.facts, out);
         record
     };
-    array.items().map(check).collect()
+    let records = array.items().take(MAX_RECORDS_TOGETHER).map(check).collect();
+    if let Some(next) = array.items().nth(MAX_RECORDS_TOGETHER) {
+        lines::too_many_together(next.span().start, out);
+    }
+    records
 }
 
 /// What stands behind a record on its line. Returns where the next record begins.

@@ -6,7 +6,7 @@ use super::{
     Item, ReadOptions, Summary,
     check::{Checker, Outcome, Record, decode, wanted},
     feed::Feed,
-    gather::{Gathered, gather},
+    gather::{Gathered, Patience, gather},
 };
 use crate::{
     diagnostic::Severity,
@@ -31,6 +31,7 @@ pub(super) struct File<'r> {
     blank: Vec<usize>,
     /// It was said that lines end in `\r`.
     bare_cr: bool,
+    patience: Patience,
 }
 
 impl<'r> File<'r> {
@@ -44,6 +45,7 @@ impl<'r> File<'r> {
             dataset: Dataset::default(),
             blank: Vec::new(),
             bare_cr: false,
+            patience: Patience::default(),
         }
     }
 
@@ -100,7 +102,7 @@ impl<'r> File<'r> {
 
     /// A line that ends inside a value, or an array. `None`: more lines are needed to tell what it is.
     fn take_cut(&mut self, feed: &mut Feed, array: bool) -> Option<ControlFlow<()>> {
-        let gathered = gather(feed, array, &mut self.checker.parser).ok()?;
+        let gathered = gather(feed, array, &mut self.checker.parser, &mut self.patience).ok()?;
         let alone = match gathered {
             // One array of several, each on its line: the array is not the file.
             Gathered::Array { rest: 0, whole: true } => has_more(feed)?,

@@ -1,8 +1,10 @@
 //! Records that span lines: pretty-printed JSON, a raw line break in a string, one array around the whole file.
 
+use std::borrow::Cow;
+
 use super::feed::{Feed, NeedMore};
 use crate::{
-    json::{Cause, Kind, Parser},
+    json::{Cause, Kind, Parser, Value},
     jsonl::MAX_LINE_BYTES,
 };
 
@@ -21,8 +23,33 @@ pub(super) enum Gathered {
     LongArray,
 }
 
+/// Bytes that may be looked at in vain in one file, or else each line of a file of open brackets would be a reason to
+/// look at all that follow.
+pub(super) struct Patience(usize);
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience(MAX_LINE_BYTES)
+    }
+}
+
+impl Patience {
+    /// A line is not for free, however short.
+    const LINE: usize = 64;
+
+    /// How far the next look may go.
+    fn bytes(&self) -> usize {
+        self.0.max(1024)
+    }
+}
+
 /// Looks on from the next line of `feed` until the value that begins in it ends.
-pub(super) fn gather(feed: &Feed, array: bool, parser: &mut Parser) -> Result<Gathered, NeedMore> {
+pub(super) fn gather(
+    feed: &Feed,
+    array: bool,
+    parser: &mut Parser,
+    patience: &mut Patience,
+) -> Result<Gathered, NeedMore> {
     let Some((_, first)) = feed.peek(0)? else { return Ok(Gathered::Alone) };
     let first = String::from_utf8_lossy(first);
     let first_key = first_key(&first, parser);
@@ -33,15 +60,18 @@ pub(super) fn gather(feed: &Feed, array: bool, parser: &mut Parser) -> Result<Ga
     let mut rest = 0;
     let mut records = false;
     let mut next_record = false;
+    let mut seen = 0;
     while !closed {
         let Some((next, bytes)) = feed.peek(rest + 1)? else { break };
         let next_text = String::from_utf8_lossy(bytes);
+        seen += bytes.len() + Patience::LINE;
         let too_long = next.too_long || text.len() + bytes.len() > MAX_LINE_BYTES;
         if array && too_long {
             return Ok(Gathered::LongArray);
         }
         next_record = !array && is_record(&next_text, first_key.as_deref(), parser);
-        if too_long || next_record || (in_string && rest == MAX_STRING_LINES) {
+        let in_vain = !array && seen > patience.bytes();
+        if too_long || in_vain || next_record || (in_string && rest == MAX_STRING_LINES) {
             break;
         }
         text.push('\n');
@@ -59,27 +89,35 @@ pub(super) fn gather(feed: &Feed, array: bool, parser: &mut Parser) -> Result<Ga
         // Lines of their own among the others: the first one was cut, and nothing else is lost.
         false => rest == 0 || (!closed && (next_record || records)),
     };
+    if alone {
+        patience.0 = patience.0.saturating_sub(seen);
+    }
     Ok(if alone { Gathered::Alone } else { Gathered::Record { rest } })
 }
 
 /// The first name in the object that a cut line begins.
 fn first_key(line: &str, parser: &mut Parser) -> Option<String> {
     let parsed = parser.parse(line, 0);
-    let key = parsed.tree.nodes.get(1).filter(|node| node.kind == Kind::Key)?;
-    Some(parsed.tree.text[key.start as usize..key.end as usize].to_owned())
+    let key = parsed.first().filter(|key| key.kind() == Kind::Key)?;
+    key.text().map(Cow::into_owned)
 }
 
-/// Whether a line is a record by itself, and not one of the inner lines of a record.
-fn is_record(line: &str, first_key: Option<&str>, parser: &mut Parser) -> bool {
+/// Whether a line is a record by itself, cut or whole, and not one of the inner lines of a record.
+///
+/// `first_key`: the first name of the record before it, where that is known.
+pub(crate) fn is_record(line: &str, first_key: Option<&str>, parser: &mut Parser) -> bool {
     const KEYS: [&str; 8] =
         ["messages", "input", "prompt", "conversations", "instruction", "contents", "custom_id", "preferred_output"];
     if !line.starts_with('{') {
         return false;
     }
-    let Some(record) = parser.parse(line, 0).root() else { return false };
-    record.members().enumerate().any(|(index, member)| {
-        KEYS.iter().any(|key| member.key.is(key)) || (index == 0 && Some(member.key.raw()) == first_key)
-    })
+    let parsed = parser.parse(line, 0);
+    let begins_alike = |key: Value| {
+        key.kind() == Kind::Key
+            && (KEYS.iter().any(|name| key.is(name)) || first_key.is_some_and(|first| key.is(first)))
+    };
+    let has_key = |record: Value| record.members().any(|member| KEYS.iter().any(|name| member.key.is(name)));
+    parsed.first().is_some_and(begins_alike) || parsed.root().is_some_and(has_key)
 }
 
 /// Follows brackets and strings from line to line.

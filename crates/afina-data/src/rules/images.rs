@@ -6,9 +6,11 @@ mod parts;
 mod pixels;
 mod urls;
 
+use super::{Group, rules};
 use crate::{
     findings::{Findings, Place},
     json::{Kind, Value},
+    read::ReadOptions,
     view::Message,
 };
 pub(crate) use counts::check_example;
@@ -38,6 +40,7 @@ fn check_part(part: Value, out: &mut Findings) -> Option<u64> {
     let url = if image.kind() == Kind::String { image } else { parts::check_object(image, out)? };
     let text = url.text()?;
     match text.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        true if nothing_wanted(out.options) => None,
         true => data_uris::check_data_uri(url, &text, out),
         false => {
             urls::check_url(url, &text, out);
@@ -46,9 +49,18 @@ fn check_part(part: Value, out: &mut Findings) -> Option<u64> {
     }
 }
 
+/// Every rule of images is ignored: they need not be decoded.
+fn nothing_wanted(options: &ReadOptions) -> bool {
+    !rules().iter().any(|rule| rule.group == Group::Images && options.wants(rule.id))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{Method, Profile, ReadOptions, Severity, testing::read_all};
+    use super::{Group, rules};
+    use crate::{
+        Method, Profile, ReadOptions, Severity,
+        testing::{image_records, read_all},
+    };
 
     #[test]
     fn the_example_that_comes_with_the_project_is_good_everywhere() {
@@ -60,5 +72,20 @@ mod tests {
             assert_eq!(examples.len(), data.lines().count());
         }
         assert!((12..=16).contains(&data.lines().count()) && data.matches("image_url\": {").count() >= 15);
+    }
+
+    #[test]
+    fn an_image_is_looked_at_for_as_long_as_one_rule_is_wanted() {
+        let file = image_records(&["data:image/png;base64,iVBORw0KGgo=", "data:image/png;base64,?"]);
+        let found = |wanted: &str| -> Vec<&str> {
+            let mut options = ReadOptions::new(Method::Sft, Profile::Local);
+            let ids = rules().iter().filter(|rule| rule.group == Group::Images).map(|rule| rule.id);
+            options.ignored = ids.filter(|id| *id != wanted).map(str::to_owned).collect();
+            let (diagnostics, _, _) = read_all(file.as_bytes(), &options);
+            diagnostics.iter().map(|diagnostic| diagnostic.rule).filter(|rule| rule.starts_with("image")).collect()
+        };
+        assert_eq!(found("image-truncated"), ["image-truncated"]);
+        assert_eq!(found("image-base64-invalid"), ["image-base64-invalid"]);
+        assert_eq!(found(""), [""; 0]);
     }
 }

@@ -21,6 +21,20 @@ pub(crate) fn multiple_objects_on_line(text: &str, offset: usize, out: &mut Find
     out.error("multiple-objects-on-line", Place::byte(offset), message, hint);
 }
 
+/// Records of one line, or of one array, that are checked: they are held together, and a line of 64 MB has room for
+/// millions.
+pub(crate) const MAX_RECORDS_TOGETHER: usize = 100_000;
+
+/// What is left of a line, or of an array, was not looked at.
+pub(crate) fn too_many_together(offset: usize, out: &mut Findings) {
+    out.error(
+        "multiple-objects-on-line",
+        Place::byte(offset),
+        format!("expected at most {MAX_RECORDS_TOGETHER} records on a line, found more: they were not checked"),
+        "put each record on a line of its own",
+    );
+}
+
 /// A comma stands at the end of a record's line.
 ///
 /// The lines of a JSON array were cut apart, commas included. Drop the comma: in JSONL the line end separates records.

@@ -80,8 +80,9 @@ pub(super) fn is_harmless(raw: &str, suspects: Suspects) -> bool {
     }
     // Without a branch in it, the loop becomes vector instructions.
     let marks = |found: bool, &byte: &u8| found | (byte == b'<') | (byte == b'[') | (byte == b'{') | (byte == b'%');
+    let mut backslashes = memchr::memchr_iter(b'\\', bytes);
     !(suspects.marks && bytes.iter().fold(false, marks))
-        && !(suspects.escapes && memchr::memmem::find(bytes, br"\\").is_some())
+        && !(suspects.escapes && backslashes.any(|at| bytes.get(at + 1) == Some(&b'\\')))
 }
 
 /// A control token of a model stands in a text.

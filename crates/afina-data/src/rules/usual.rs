@@ -84,11 +84,12 @@ fn has_marks(record: Value, messages: usize) -> bool {
     let (mut open, mut marked) = (0, false);
     // Without a branch in it, and with counts that fit a byte, the loop becomes vector instructions.
     for chunk in record.raw().as_bytes().chunks(128) {
-        let (found, marks) = chunk.iter().fold((0, false), |(found, marks), &byte| {
-            (found + u8::from(byte == b'{') + u8::from(byte == b'['), marks | (byte == b'<') | (byte == b'%'))
+        let (found, marks) = chunk.iter().fold((0u8, 0u8), |(found, marks), &byte| {
+            let found = found + u8::from(byte == b'{') + u8::from(byte == b'[');
+            (found, marks | u8::from(byte == b'<') | u8::from(byte == b'%'))
         });
         open += usize::from(found);
-        marked |= marks;
+        marked |= marks > 0;
     }
     // The record, its list, and a message each.
     marked || open != 2 + messages

@@ -39,6 +39,9 @@ pub struct Validate {
     /// Prices per million training tokens, as TOML, for what a job would cost [default: a built-in table]
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
+    /// Report faults alone: faster, as no example is kept to be counted
+    #[arg(long, conflicts_with_all = ["model", "tokenizer", "seq_len", "prices"])]
+    pub no_statistics: bool,
     /// Rules to leave out, by id
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     pub ignore: Vec<String>,
@@ -53,14 +56,14 @@ pub struct Validate {
     pub redact: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Method {
     Sft,
     Dpo,
     Rft,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum OpenAiTokenizer {
     #[value(name = "cl100k_base")]

@@ -1,5 +1,7 @@
 //! `afina bench`: figures on this machine.
 
+pub mod validate;
+
 use std::path::Path;
 use std::time::Instant;
 

@@ -70,5 +70,6 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Bench(Bench::Train { model, shape, steps, recompute }) => {
             bench::train(&model, &shape, steps, recompute, &device()?, output)
         }
+        Command::Bench(Bench::Validate(args)) => bench::validate::run(&args, output),
     }
 }

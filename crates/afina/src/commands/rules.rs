@@ -16,7 +16,15 @@ pub fn list(output: &Output) -> Result<u8> {
         .collect();
     let json: Vec<_> = rules()
         .iter()
-        .map(|rule| json!({ "rule": rule.id, "severity": rule.severity, "fix": rule.fix, "summary": rule.summary }))
+        .map(|rule| {
+            json!({
+                "rule": rule.id,
+                "group": rule.group,
+                "severity": rule.severity,
+                "fix": rule.fix,
+                "summary": rule.summary,
+            })
+        })
         .collect();
     output.result(&text.join("\n"), &json!({ "rules": json }));
     Ok(OK)

@@ -1,7 +1,7 @@
 //! `afina validate`: every fault of data files, then figures of what is in them; mended and redacted copies.
 
 mod copies;
-mod counting;
+pub(super) mod counting;
 
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Read};
@@ -18,10 +18,10 @@ use super::{OK, REFUSED};
 use crate::Usage;
 use crate::args::{Method, OutputFormat, Profile, Validate};
 use crate::output::Output;
-use counting::Counting;
+use counting::{Counting, Tokens};
 
 /// Diagnostics of one rule that are printed in full; the rest are counted.
-const SHOWN_OF_A_RULE: usize = 20;
+pub(super) const SHOWN_OF_A_RULE: usize = 20;
 
 pub fn run(args: &Validate, output: &Output) -> Result<u8> {
     let mut options = options(args)?;
@@ -36,7 +36,15 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
         return copies::redact(one_file()?, to, args, output);
     }
     let prices = prices(args)?;
-    let mut counting = Counting::new(args, &mut options)?;
+    options.examples = !args.no_statistics;
+    let mut counting = match args.no_statistics {
+        true => None,
+        false => {
+            let template = &args.template.chat_template;
+            let tokens = Tokens::new(args.model.as_deref(), template, args.tokenizer, &mut options)?;
+            Some(Counting::new(tokens, args.seq_len.or(options.training_context)))
+        }
+    };
     let format = match output.format {
         OutputFormat::Text => ReportFormat::Text,
         OutputFormat::Json => ReportFormat::Json,
@@ -58,7 +66,7 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
         check_file(path, options, counting, &mut report, &mut total, output)
     };
     for path in &args.files {
-        let earlier = check(path, &options, Some(&mut counting))?;
+        let earlier = check(path, &options, counting.as_mut())?;
         options.earlier.push(earlier);
     }
     options.earlier.clear();
@@ -71,20 +79,21 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
         billed_per_example: options.training_context.unwrap_or(COOKBOOK_MAX_TOKENS),
         prices: Some(prices),
     };
-    let statistics = counting.statistics.report(&report_options);
+    let statistics = counting.map(|counting| counting.statistics.report(&report_options));
     let mut more = Map::new();
     if let serde_json::Value::Object(figures) = json!(statistics) {
         // The number of examples is the summary's own: records, broken ones included.
         more.extend(figures.into_iter().filter(|(name, _)| name != "examples"));
     }
     report.finish_with(&total, more).or_else(gone)?;
-    if format == ReportFormat::Text && total.examples > 0 {
+    if let Some(statistics) = statistics.filter(|_| format == ReportFormat::Text && total.examples > 0) {
         output.stream(&format!("\n{}", render_statistics(&statistics)));
     }
     Ok(if total.errors > 0 { REFUSED } else { OK })
 }
 
-fn check_file(
+/// Reads one file: its faults into the report, its figures into `counting`, and the sums of both into `total`.
+pub(super) fn check_file(
     path: &Path,
     options: &ReadOptions,
     mut counting: Option<&mut Counting>,
@@ -133,18 +142,13 @@ fn check_file(
 }
 
 fn options(args: &Validate) -> Result<ReadOptions> {
-    let method = match args.method {
-        Method::Sft => afina_data::Method::Sft,
-        Method::Dpo => afina_data::Method::Dpo,
-        Method::Rft => afina_data::Method::Rft,
-    };
     let profile = match args.profile {
         Profile::Openai => afina_data::Profile::OpenAi,
         Profile::Azure => afina_data::Profile::Azure,
         Profile::Together => afina_data::Profile::Together,
         Profile::Local => afina_data::Profile::Local,
     };
-    let mut options = ReadOptions::new(method, profile);
+    let mut options = ReadOptions::new(method(args.method), profile);
     options.has_validation = args.validation.is_some();
     for rule in &args.ignore {
         if !afina_data::rules().iter().any(|known| known.id == rule) {
@@ -172,6 +176,14 @@ fn options(args: &Validate) -> Result<ReadOptions> {
         options.grader = Some(grader);
     }
     Ok(options)
+}
+
+pub(super) fn method(method: Method) -> afina_data::Method {
+    match method {
+        Method::Sft => afina_data::Method::Sft,
+        Method::Dpo => afina_data::Method::Dpo,
+        Method::Rft => afina_data::Method::Rft,
+    }
 }
 
 fn prices(args: &Validate) -> Result<Prices> {

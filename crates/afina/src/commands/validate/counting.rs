@@ -1,6 +1,8 @@
 //! The figures of the examples: counted in batches, on all threads.
 
-use afina_chat::{ChatFormat, Conversation, Role, TrainOn};
+use std::path::Path;
+
+use afina_chat::{ChatFormat, Conversation, Role, TemplateChoice, TrainOn};
 use afina_data::stats::{Statistics, TokenCounts, cookbook_tokens};
 use afina_data::{Diagnostic, Example, ReadOptions, check_counted_length, scan::language};
 use afina_recipes::{cannot_render, chat_format};
@@ -8,7 +10,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use tiktoken_rs::CoreBPE;
 
-use crate::args::{OpenAiTokenizer, Validate};
+use crate::args::OpenAiTokenizer;
 
 /// Examples that are counted together.
 const BATCH: usize = 1024;
@@ -22,11 +24,36 @@ pub struct Counting {
 }
 
 /// Whose tokens are counted.
-enum Tokens {
+pub enum Tokens {
     /// Those that the model is trained on.
     Model(Box<ChatFormat>),
     /// OpenAI's, by the cookbook's formula.
     OpenAi(Box<CoreBPE>),
+}
+
+impl Tokens {
+    /// Those of a model folder, or else OpenAI's, or none. With a folder its own control tokens become errors in texts,
+    /// and lengths are exact.
+    pub fn new(
+        model: Option<&Path>,
+        template: &TemplateChoice,
+        tokenizer: Option<OpenAiTokenizer>,
+        options: &mut ReadOptions,
+    ) -> Result<Option<Tokens>> {
+        if let Some(dir) = model {
+            let format = chat_format(dir, None, template)?;
+            options.control_tokens = format.tokenizer.special_tokens().iter().map(|(text, _)| text.clone()).collect();
+            options.training_context = None;
+            return Ok(Some(Tokens::Model(Box::new(format))));
+        }
+        let Some(tokenizer) = tokenizer else { return Ok(None) };
+        let tokenizer = match tokenizer {
+            OpenAiTokenizer::Cl100kBase => tiktoken_rs::cl100k_base(),
+            OpenAiTokenizer::O200kBase => tiktoken_rs::o200k_base(),
+        };
+        let tokenizer = tokenizer.map_err(|error| anyhow::anyhow!("{error}"));
+        Ok(Some(Tokens::OpenAi(Box::new(tokenizer.context("failed to load the tokenizer")?))))
+    }
 }
 
 /// What one example has.
@@ -38,28 +65,8 @@ struct Counted {
 }
 
 impl Counting {
-    /// With a model folder its own control tokens become errors in texts, and lengths are exact.
-    pub fn new(args: &Validate, options: &mut ReadOptions) -> Result<Counting> {
-        let tokens = match (&args.model, args.tokenizer) {
-            (Some(dir), _) => {
-                let format = chat_format(dir, None, &args.template.chat_template)?;
-                options.control_tokens =
-                    format.tokenizer.special_tokens().iter().map(|(text, _)| text.clone()).collect();
-                options.training_context = None;
-                Some(Tokens::Model(Box::new(format)))
-            }
-            (None, Some(tokenizer)) => {
-                let tokenizer = match tokenizer {
-                    OpenAiTokenizer::Cl100kBase => tiktoken_rs::cl100k_base(),
-                    OpenAiTokenizer::O200kBase => tiktoken_rs::o200k_base(),
-                };
-                let tokenizer = tokenizer.map_err(|error| anyhow::anyhow!("{error}"));
-                Some(Tokens::OpenAi(Box::new(tokenizer.context("failed to load the tokenizer")?)))
-            }
-            (None, None) => None,
-        };
-        let seq_len = args.seq_len.or(options.training_context);
-        Ok(Counting { statistics: Statistics::default(), tokens, seq_len, batch: Vec::with_capacity(BATCH) })
+    pub fn new(tokens: Option<Tokens>, seq_len: Option<u32>) -> Counting {
+        Counting { statistics: Statistics::default(), tokens, seq_len, batch: Vec::with_capacity(BATCH) }
     }
 
     /// One more example; faults that only counting finds go to `faults`.
