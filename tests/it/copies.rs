@@ -66,9 +66,23 @@ fn an_input_is_never_an_output() {
     check_cli(
         dir.path(),
         &["split", "a.jsonl", "--train-to", "b.jsonl", "--validation-to", "./b.jsonl"],
-        expect![[""]],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: `--train-to` and `--validation-to` are both `b.jsonl`
+            hint: name two files
+        "#]],
     );
-    check_cli(dir.path(), &["convert", "a.jsonl", "--to", "missing/b.jsonl"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["convert", "a.jsonl", "--to", "missing/b.jsonl"],
+        expect![[r#"
+        exit 2
+        --- stderr
+        error: `missing/b.jsonl`: there is no folder `missing`
+        hint: make it first: `mkdir -p 'missing'`, or correct the path
+    "#]],
+    );
 }
 
 #[test]
@@ -99,8 +113,43 @@ fn a_fix_tells_what_went_and_what_is_left() {
         "",
     ];
     write(dir.path(), "a.jsonl", &text.join("\n"));
-    check_cli(dir.path(), &["validate", "a.jsonl", "--fix", "b.jsonl"], expect![[""]]);
-    check_cli(dir.path(), &["validate", "a.jsonl", "--fix", "b.jsonl", "--unsafe-fixes"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["validate", "a.jsonl", "--fix", "b.jsonl"],
+        expect![[r#"
+        exit 3
+        --- stdout
+        2 → 2: missing-role: renamed `rol` to `role`
+        2 → 2: missing-content: renamed `contenido` to `content`
+        left: a.jsonl:3:44: error[missing-content] /messages/1: assistant message has neither `content` nor `tool_calls`
+          hint: give it text, or delete the message
+        left: a.jsonl:3:64: error[unknown-message-key] /messages/1/respuesta: expected only `role`, `content`, `name`, `refusal`, `audio`, `tool_calls`, `function_call`, `weight` in an assistant message, found `respuesta`
+          hint: drop it
+        left: a.jsonl:4:57: error[truncated-line] /messages/1/role: the record ends inside a string
+          hint: the file was cut here: write the record again, or delete the line
+        left: b.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 4
+          hint: add examples: OpenAI recommends to start with 50
+        2 changes: 1 record mended, 0 removed, 4 written; 4 errors left; written to `b.jsonl`
+    "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["validate", "a.jsonl", "--fix", "b.jsonl", "--unsafe-fixes"],
+        expect![[r#"
+        exit 3
+        --- stdout
+        2 → 2: missing-role: renamed `rol` to `role`
+        2 → 2: missing-content: renamed `contenido` to `content`
+        3 → -: missing-content: removed an assistant message without content (unsafe)
+            {"role":"assistant","respuesta":"Buenas noches"}
+        3 → -: missing-assistant-message: removed the line: no message of it is the assistant's (unsafe)
+            {"messages":[{"role":"user","content":"a"}]}
+        4 → -: truncated-line: removed `{"messages":[{"role":"user","content":"a…`, a record that was cut (unsafe)
+        left: b.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 2
+          hint: add examples: OpenAI recommends to start with 50
+        5 changes: 1 record mended, 2 removed, 2 written; 1 error left; written to `b.jsonl`
+    "#]],
+    );
 }
 
 #[test]
@@ -111,16 +160,45 @@ fn a_split_meets_its_share_and_says_nothing_of_free_texts() {
         RECORD.replace("hola", &format!("factura {index}")).replace("Hola, ¿qué necesita?", &answer) + "\n"
     };
     write(dir.path(), "a.jsonl", &(0..26).map(line).collect::<String>());
-    check_cli(dir.path(), &["split", "a.jsonl", "--validation", "0.2", "--seed", "7"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["split", "a.jsonl", "--validation", "0.2", "--seed", "7"],
+        expect![[r#"
+        exit 0
+        --- stdout
+        26 records, 26 groups: 21 to `a.train.jsonl`, 5 to `a.valid.jsonl`
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_converted_is_told() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "old.jsonl", "{\"prompt\":\"Q: x\\n\\n###\\n\\n\",\"completion\":\" y END\"}\n");
-    check_cli(dir.path(), &["convert", "old.jsonl", "--to", "new.jsonl"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["convert", "old.jsonl", "--to", "new.jsonl"],
+        expect![[r#"
+        exit 0
+        --- stdout
+        prompt-completion: 1 of 1 records written to `new.jsonl`
+        --- stderr
+        warning: took away "\n\n###\n\n" behind every prompt: chat models need no separator
+        warning: took away " " before every completion: chat models need no separator
+        warning: took away " END" behind every completion: chat models need no separator
+    "#]],
+    );
     write(dir.path(), "empty.jsonl", "");
-    check_cli(dir.path(), &["convert", "empty.jsonl", "--to", "none.jsonl"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["convert", "empty.jsonl", "--to", "none.jsonl"],
+        expect![[r#"
+        exit 3
+        --- stderr
+        empty.jsonl:1:1: error[file-empty]: expected one JSON object a line, found no bytes
+          hint: check the export that wrote it
+    "#]],
+    );
     assert!(!dir.path().join("none.jsonl").exists());
 }
 

@@ -10,6 +10,9 @@
 //!   have meant: unsafe.
 //! - Bytes of Windows-1252 are safe where they can be nothing else ([`decode`] says when).
 //! - An unescaped quote is escaped only if the whole record then reads as JSON, with no other doubt in it.
+//! - Closing brackets are put behind a record that lacks nothing else; one that lost text is cut, and its removal unsafe.
+//! - A misspelled key gets its name where that is free and the value is such as it has.
+//! - `NaN` becomes null where a null may stand; else null would be a fault again, and the way to its removal is unsafe.
 //!
 //! 1. [`source`]: bytes as UTF-8, cut into lines.
 //! 2. [`split`]: lines into records, each of them JSON on one line ([`syntax`] mends what is nearly JSON).

@@ -48,11 +48,12 @@ impl fmt::Display for Change {
         let mark = if self.safety == Safety::Unsafe { " (unsafe)" } else { "" };
         write!(f, ": {}: {}{mark}", self.rule, self.what)?;
         // Where the words name a text already, it is the one that was removed.
-        let shown = if self.what.contains('`') { &[][..] } else { &self.removed };
-        for removed in shown.iter().take(SHOWN) {
-            write!(f, "\n    {}", excerpt_of(removed.trim_matches([',', ' ']), LONGEST))?;
+        let texts = || self.removed.iter().map(|text| text.trim_matches([',', ' '])).filter(|text| !text.is_empty());
+        if self.what.contains('`') {
+            return Ok(());
         }
-        match shown.len().saturating_sub(SHOWN) {
+        texts().take(SHOWN).try_for_each(|text| write!(f, "\n    {}", excerpt_of(text, LONGEST)))?;
+        match texts().count().saturating_sub(SHOWN) {
             0 => Ok(()),
             more => write!(f, "\n    and {more} more"),
         }

@@ -8,7 +8,7 @@ use crate::{
     testing::{Random, mutate, read_all},
 };
 
-const SEEDS: [&str; 10] = [
+const SEEDS: [&str; 11] = [
     "{\"messages\":[{\"role\":\"user\",\"content\":\"¿Qué?\"},{\"role\":\"assistant\",\"content\":\"Hello.\"}]}\n{\"messages\":[{\"role\":\"user\",\"content\":\"a\\n\\u00e9 \\ud83d\\ude00\"},{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0}]}\n",
     "{\n  \"messages\": [\n    {\"role\": \"user\", \"content\": \"Hi\"},\n    {\"role\": \"assistant\", \"content\": \"b\"}\n  ]\n}\n{\"messages\":[]}\n",
     "[{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]},\n{\"messages\":[1]}]\n",
@@ -19,6 +19,7 @@ const SEEDS: [&str; 10] = [
     "{\"messages\":[{\"role\":\"user\",\"content\":\"cafÃ© \u{FFFD}\u{202E} {{x}} <|im_end|> one\\\\ntwo\"}]}\r{\"prompt\":\"a\",\"completion\":\"b\"}\r",
     "{\"messages\":[{\"role\":\"human\",\"content\":1,\"id\":2},{\"from\":\"gpt\",\"value\":\" b \",\"weight\":1.0},{\"role\":\"user\",\"content\":null}],\"x\":{}}\n{\"messages\":[{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\",\"content\":\"d\"}]}\n",
     "[\n  {\n    \"messages\": [\n      {\"role\": \"user\", \"content\": {\"a\": 1}},\n      {\"role\": \"assistant\", \"content\": \"b\"},\n    ]\n  }\n]\n",
+    "{\"messages\":[{\"rol\":\"user\",\"contenido\":\"the \"big\" 7\"},{\"role\":\"assistant\",\"wieght\":0,\"content\":NaN}]}\n{\"messages\":[{\"role\":\"user\",\"content\":\"c\"},{\"role\":\"assistant\",\"content\":\"d\"}]\n{}\n",
 ];
 
 fn options(index: usize) -> ReadOptions {

@@ -339,8 +339,6 @@ fn what_takes_something_away_is_done_where_asked_for() {
                 {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
             3 → -: unknown-message-key: removed the key `id` with `7` (unsafe)
             3 → -: assistant-edge-whitespace: removed whitespace around an answer (unsafe)
-    
-    
             3 → -: special-token-in-content: removed `<|im_end|>` from a text (unsafe)
             3 → -: last-message-not-assistant: removed the last message (unsafe)
                 {"role":"user","content":"c"}
