@@ -4,6 +4,7 @@ mod check;
 
 mod bench;
 mod cli;
+mod copies;
 mod data;
 mod tidy;
 mod validate;

@@ -3,6 +3,9 @@
 //! Everyone who writes a file of this project goes through here. What is aside lies beside its target under a name
 //! `.<target>.<process id>-<n>.partial`; it is removed when the value is dropped without `commit`, and what a killed
 //! process left is removed the next time somebody writes the same target.
+//!
+//! A file takes the place of a file only: a link is followed to what it points at, and a folder, a device or a pipe is
+//! refused, for a rename would put a file where it was.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -25,9 +28,11 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Starts a file that will be at `path`. Missing parent folders are made.
+    /// Starts a file that will be at `path`, or where `path` points if it is a link. Missing parent folders are made.
+    ///
+    /// Fails with `InvalidInput` where there is something else than a file.
     pub fn create(path: &Path) -> io::Result<AtomicFile> {
-        let aside = Aside::new(path)?;
+        let aside = Aside::new(&file_behind(path)?)?;
         let file = File::options().write(true).create_new(true).open(&aside.temporary)?;
         Ok(AtomicFile { file: BufWriter::with_capacity(1 << 20, file), aside })
     }
@@ -36,6 +41,7 @@ impl AtomicFile {
     pub fn commit(mut self) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
+        refuse_others(&self.aside.target)?;
         self.aside.rename()
     }
 }
@@ -54,6 +60,33 @@ impl Seek for AtomicFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
+}
+
+/// Where a file that is written to `path` goes: the end of the links that begin there.
+pub fn file_behind(path: &Path) -> io::Result<PathBuf> {
+    const MAX_LINKS: usize = 40; // Linux's own limit
+    refuse_others(path)?;
+    let mut target = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(link) => target = parent(&target).join(link),
+            // Not a link, or nothing yet.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found links without an end"))
+}
+
+/// Fails with `InvalidInput` where a path leads to something that is no file.
+fn refuse_others(path: &Path) -> io::Result<()> {
+    let found = match fs::metadata(path) {
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_dir() => "a folder",
+        Ok(_) => "a device, a pipe or a socket",
+        // Whatever else is wrong with the path, opening the file will say.
+        Err(_) => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("expected a file, found {found}")))
 }
 
 /// A folder being built aside; `commit` puts it in place, dropping it removes it.
@@ -214,6 +247,53 @@ mod tests {
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(names(dir.path()), ["a.txt"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_is_followed_and_stays_a_link() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        write_file(&at("data/real.txt"), b"one").unwrap();
+        symlink("data/real.txt", at("first")).unwrap();
+        symlink(at("first"), at("second")).unwrap();
+        symlink("data/new.txt", at("dangling")).unwrap();
+        write_file(&at("second"), b"two").unwrap();
+        write_file(&at("dangling"), b"new").unwrap();
+        assert_eq!(fs::read(at("data/real.txt")).unwrap(), b"two");
+        assert_eq!(fs::read(at("data/new.txt")).unwrap(), b"new");
+        for link in ["first", "second", "dangling"] {
+            assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink(), "{link}");
+        }
+        symlink(at("round"), at("again")).unwrap();
+        symlink(at("again"), at("round")).unwrap();
+        assert_eq!(write_file(&at("round"), b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_file_is_refused_and_stays_what_it_is() {
+        use std::os::unix::{fs::FileTypeExt, net::UnixListener};
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _listening = UnixListener::bind(&socket).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        for path in [&socket, &link] {
+            let error = write_file(path, b"x").unwrap_err();
+            assert_eq!(error.to_string(), "expected a file, found a device, a pipe or a socket");
+            assert!(fs::metadata(path).unwrap().file_type().is_socket());
+        }
+        let error = write_file(dir.path(), b"x").unwrap_err();
+        assert_eq!(error.to_string(), "expected a file, found a folder");
+        // Nor is it replaced where it came after the file was begun.
+        let late = dir.path().join("late");
+        let file = AtomicFile::create(&late).unwrap();
+        fs::create_dir(&late).unwrap();
+        assert!(file.commit().is_err() && late.is_dir());
+        assert_eq!(names(dir.path()), ["late", "link", "socket"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod testing;
 
 pub use adapter::{AdapterConfig, AdapterError, LoraTensors, TrainedWith, read_adapter, write_adapter};
 pub use adapter_template::{CHAT_TEMPLATE, adapter_template};
-pub use atomic::{AtomicDir, AtomicFile, write_file};
+pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
 pub use export::{ExportError, GgufType, export_gguf, export_hf, export_peft};
 pub use hash::{sha256_file, sha256_hex};

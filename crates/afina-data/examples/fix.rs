@@ -32,7 +32,7 @@ fn main() -> Result<(), Error> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut log = |item| match item {
         FixItem::Change(change) => eprintln!("{change}"),
-        FixItem::Left(diagnostic) => eprintln!("left: {diagnostic}"),
+        FixItem::Left { found, .. } | FixItem::LeftInWhole(found) => eprintln!("left: {found}"),
     };
     let mut source = BufReader::new(File::open(&path)?);
     let summary = fix(&mut source, &path, &options, unsafe_fixes, &mut out, &mut log)?;

@@ -14,6 +14,7 @@ mod pairs;
 mod parts;
 mod preference;
 mod responses;
+mod separators;
 mod sharegpt;
 mod text;
 mod tools;
@@ -26,6 +27,7 @@ use std::{
 };
 
 pub use format::Format;
+pub use separators::{Separators, separators};
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
@@ -57,6 +59,8 @@ pub struct Conversion {
     /// Fields of written records that have no place in the output, as `messages[].id`, and how often. Of more than a thousand different
     /// ones the rest are counted as `…`.
     pub left_out: BTreeMap<String, usize>,
+    /// What was taken away around prompts and completions.
+    pub separators: Separators,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +82,14 @@ pub enum ConvertError {
 /// without a place is left out, and `note` says so. Strings keep their text, and are escaped only where JSON needs it.
 /// A call of a tool without an id gets one that is unique in its record, and its answer the same.
 ///
+/// `separators` are taken away around prompts and completions: [`separators`] finds them in a first reading.
+///
 /// `file` is the name for the notes.
 pub fn convert(
     source: &mut dyn BufRead,
     file: &str,
     from: Option<Format>,
+    separators: Separators,
     out: &mut dyn Write,
     note: &mut dyn FnMut(Note),
 ) -> Result<Conversion, ConvertError> {
@@ -95,7 +102,7 @@ pub fn convert(
     let mut converter = Converter {
         file,
         from,
-        done: Conversion { format: from, ..Conversion::default() },
+        done: Conversion { format: from, separators, ..Conversion::default() },
         findings: Findings::new(&options),
         pairs: None,
         line: Vec::new(),
@@ -105,6 +112,9 @@ pub fn convert(
         if converter.record(&bytes, found, &mut parser, note) {
             out.write_all(&converter.line).map_err(|source| ConvertError::Write { source })?;
         }
+    }
+    if converter.done.records == 0 {
+        converter.nothing(note);
     }
     out.flush().map_err(|source| ConvertError::Write { source })?;
     Ok(converter.done)
@@ -134,6 +144,14 @@ struct Converter<'c> {
 }
 
 impl Converter<'_> {
+    /// There is no record at all.
+    fn nothing(&mut self, note: &mut dyn FnMut(Note)) {
+        self.findings.begin(1);
+        bytes::file_empty(0, &mut self.findings);
+        let found = self.findings.resolve(Parser::default().parse("", 0).tree, self.file);
+        found.into_iter().for_each(|found| note(found.diagnostic));
+    }
+
     /// Makes the line of a record. False: it is refused, and the note is out.
     fn record(&mut self, bytes: &[u8], found: Found, parser: &mut Parser, note: &mut dyn FnMut(Note)) -> bool {
         self.done.records += 1;
@@ -180,7 +198,7 @@ impl Converter<'_> {
             Refusal::new(record, "expected a record in a known format, found none that its keys tell", hint)
         })?;
         let first = *self.done.format.get_or_insert(format);
-        let mut notes = Notes::default();
+        let mut notes = Notes::new(&self.done.separators);
         let draft = format::read(record, format, &mut notes)?;
         self.check_kind(record, &draft, first)?;
         self.line.clear();

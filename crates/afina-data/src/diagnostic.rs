@@ -66,15 +66,16 @@ impl fmt::Display for Diagnostic {
 
 /// User text inside a message: one line, no control characters, not too long.
 pub(crate) fn excerpt(text: &str) -> String {
-    shorten(text, 40)
+    excerpt_of(text, 40)
 }
 
 /// A pointer for people: its names are user text, which may be long or make a terminal do things.
 pub(crate) fn readable(pointer: &str) -> String {
-    shorten(pointer, 200)
+    excerpt_of(pointer, 200)
 }
 
-fn shorten(text: &str, longest: usize) -> String {
+/// The same as [`excerpt`], of so many characters at most.
+pub(crate) fn excerpt_of(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     for (count, char) in text.chars().enumerate() {
         if count == longest {

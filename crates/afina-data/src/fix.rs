@@ -10,10 +10,14 @@
 //!   have meant: unsafe.
 //! - Bytes of Windows-1252 are safe where they can be nothing else ([`decode`] says when).
 //! - An unescaped quote is escaped only if the whole record then reads as JSON, with no other doubt in it.
+//! - Closing brackets are put behind a record that lacks nothing else; one that lost text is cut, and its removal unsafe.
+//! - A misspelled key gets its name where that is free and the value is such as it has.
+//! - `NaN` becomes null where a null may stand; else null would be a fault again, and the way to its removal is unsafe.
 //!
 //! 1. [`source`]: bytes as UTF-8, cut into lines.
 //! 2. [`split`]: lines into records, each of them JSON on one line ([`syntax`] mends what is nearly JSON).
 //! 3. [`rounds`]: the rules look at the records, and [`mends`] has what mends a finding, until nothing more changes.
+//! 4. [`whole`]: what is written is read again, for what is wrong with it as a whole.
 
 mod decode;
 mod edit;
@@ -29,6 +33,7 @@ mod strings;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 use std::io::{self, BufRead, Cursor, Read, Write};
@@ -53,9 +58,13 @@ const BATCH_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub enum FixItem {
     Change(Change),
-    /// An error of a record that no allowed fix mends, at its place in the output. What is wrong with the file as a
-    /// whole is for [`read`] of the output to say.
-    Left(Diagnostic),
+    /// An error of a record that no allowed fix mends. Its line is the input's; the record is in the output too.
+    Left {
+        found: Diagnostic,
+        output_line: usize,
+    },
+    /// An error of the output as a whole, as that it has too few records: its line is the output's.
+    LeftInWhole(Diagnostic),
 }
 
 /// What was done.
@@ -68,7 +77,7 @@ pub struct FixSummary {
     /// Records taken out.
     pub removed: usize,
     pub changes: usize,
-    /// Errors of records that are left.
+    /// Errors that are left, of records and of the output as a whole.
     pub left: usize,
 }
 
@@ -90,13 +99,23 @@ pub fn fix(
     let allowed = if unsafe_fixes { Safety::Unsafe } else { Safety::Safe };
     let mut head = Vec::new();
     (&mut *source).take(HEAD_BYTES).read_to_end(&mut head)?;
-    let mut writer = Writer::new(file, options, allowed, out, log);
     if let Some(found) = no_text(&head, options)? {
-        io::copy(&mut Cursor::new(head).chain(source), writer.out)?;
-        writer.left(Diagnostic { file: file.to_owned(), ..found });
-        return Ok(writer.summary);
+        io::copy(&mut Cursor::new(head).chain(source), out)?;
+        log(FixItem::Left { found: Diagnostic { file: file.to_owned(), ..found }, output_line: 1 });
+        return Ok(FixSummary { left: 1, ..FixSummary::default() });
     }
-    let mut splitter = Splitter::new(Source::new(head, source, MAX_LINE_BYTES)?, allowed);
+    let write = |out: &mut dyn Write| {
+        let splitter = Splitter::new(Source::new(head, source, MAX_LINE_BYTES)?, allowed);
+        mend_records(splitter, Writer::new(file, options, allowed, out, &mut *log))
+    };
+    let (mut summary, whole) = whole::watch(options, out, write)?;
+    summary.left += whole.len();
+    whole.into_iter().for_each(|found| log(FixItem::LeftInWhole(found)));
+    Ok(summary)
+}
+
+/// Record by record.
+fn mend_records(mut splitter: Splitter, mut writer: Writer) -> io::Result<FixSummary> {
     writer.begin(&splitter.source)?;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
@@ -115,6 +134,7 @@ pub fn fix(
             Some(piece) => batch.push(piece),
             None => {
                 writer.write(batch)?;
+                writer.summary.removed += splitter.removed;
                 return Ok(writer.summary);
             }
         }

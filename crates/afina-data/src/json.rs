@@ -6,6 +6,7 @@
 //! finds them all; a fault after which nothing can be trusted ends the tree.
 
 mod cause;
+mod close;
 mod diagnose;
 mod parse;
 mod text;
@@ -13,6 +14,7 @@ mod text;
 use std::borrow::Cow;
 
 pub use cause::{Cause, Fault};
+pub(crate) use close::missing_brackets;
 pub use parse::MAX_DEPTH;
 
 /// What a value is. A member's name is a node of its own, before its value.

@@ -28,7 +28,7 @@ mod tokens;
 mod view;
 
 pub use batch::Batch;
-pub use convert::{Conversion, ConvertError, Format, Note, convert};
+pub use convert::{Conversion, ConvertError, Format, Note, Separators, convert, separators};
 pub use diagnostic::{Diagnostic, Severity};
 pub use example::Example;
 pub use fix::{Change, FixItem, FixSummary, Safety, fix};
@@ -36,7 +36,9 @@ pub use grader::{Grader, GraderError};
 pub use jsonl::MAX_LINE_BYTES;
 pub use mixture::{Share, epoch_examples};
 pub use pack::{TokenizedExample, epoch_order, over_length, pack, unpacked};
-pub use read::{Item, Method, Profile, ReadOptions, Summary, UnknownName, Validation, read, read_validation};
+pub use read::{
+    Earlier, Item, Method, Profile, ReadOptions, Summary, UnknownName, Validation, read, read_one_of, read_validation,
+};
 pub use report::{Report, ReportFormat, TextReport, Window, explain_text, render_text, rules_markdown, verdict};
 pub use rules::{Group, Rule, Untrainable, check_counted_length, check_job, rules};
 pub use split::{Split, SplitError, SplitOptions, opening_key, prompt_key, split};

@@ -15,7 +15,7 @@ use std::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use crate::rules::dataset::Validation;
+pub use crate::rules::dataset::{Earlier, Validation};
 use crate::{
     diagnostic::Diagnostic,
     example::Example,
@@ -102,6 +102,8 @@ pub struct ReadOptions {
     pub training_context: Option<u32>,
     /// The validation file, to find what both have.
     pub validation: Option<Validation>,
+    /// The files that are trained on together with this one and were read before it, to find records that come again.
+    pub earlier: Vec<Earlier>,
     /// Whether examples are handed out, or diagnostics only.
     pub examples: bool,
     /// What scores the answers of reinforcement fine-tuning; `None`: it is not known.
@@ -131,6 +133,7 @@ impl ReadOptions {
             ignored: HashSet::new(),
             training_context: matches!(profile, Profile::OpenAi | Profile::Azure).then_some(65_536),
             validation: None,
+            earlier: Vec::new(),
             examples: true,
             grader: None,
             has_validation: false,
@@ -183,6 +186,18 @@ pub fn read(
     sink: &mut dyn FnMut(Item),
 ) -> io::Result<Summary> {
     Ok(read_file(source, file, options, sink)?.summary)
+}
+
+/// [`read`]s one of several files that are trained on together, and returns what the next of them is to be compared
+/// with as well: push it to [`ReadOptions::earlier`]. It keeps 16 to 24 bytes a record.
+pub fn read_one_of(
+    source: &mut dyn BufRead,
+    file: &str,
+    options: &ReadOptions,
+    sink: &mut dyn FnMut(Item),
+) -> io::Result<(Summary, Earlier)> {
+    let done = read_file(source, file, options, sink)?;
+    Ok((done.summary, done.dataset.into_earlier(file)))
 }
 
 /// Reads a validation file for what a training file must not have: set it as [`ReadOptions::validation`].

@@ -12,7 +12,7 @@ pub(crate) mod images;
 mod job;
 pub(crate) mod lines;
 mod list;
-mod messages;
+pub(crate) mod messages;
 pub(crate) mod preference;
 mod prose;
 mod reinforcement;
@@ -21,6 +21,7 @@ mod table;
 pub(crate) mod text;
 pub(crate) mod tools;
 mod training;
+pub(crate) mod typo;
 pub(crate) mod usual;
 
 pub use job::check_job;

@@ -158,14 +158,16 @@ fn role(name: &str) -> Option<Role> {
     })
 }
 
-/// What other formats call them.
-fn meant_role(name: &str) -> Option<Role> {
+/// What other formats call them, and Spanish.
+pub(crate) fn meant_role(name: &str) -> Option<Role> {
     Some(match name.trim().to_lowercase().as_str() {
-        "human" | "prompter" | "usr" | "question" => Role::User,
+        "human" | "prompter" | "usr" | "question" | "usuario" => Role::User,
         "gpt" | "bot" | "ai" | "model" | "chatgpt" | "assistent" | "asistant" | "assitant" | "agent" | "chatbot"
-        | "llm" => Role::Assistant,
-        "sys" | "instruction" => Role::System,
-        "tools" | "observation" | "tool_response" | "tool_result" | "ipython" | "function_response" => Role::Tool,
+        | "llm" | "asistente" => Role::Assistant,
+        "sys" | "instruction" | "sistema" => Role::System,
+        "tools" | "observation" | "tool_response" | "tool_result" | "ipython" | "function_response" | "herramienta" => {
+            Role::Tool
+        }
         other => return role(other),
     })
 }

@@ -17,7 +17,7 @@ fn check(file: &str, data: &str, expect: Expect) {
     let (mut out, mut log) = (Vec::new(), String::new());
     let mut each = |item| match item {
         FixItem::Change(change) => log += &format!("{change}\n"),
-        FixItem::Left(left) => log += &format!("left: {left}\n"),
+        FixItem::Left { found: left, .. } | FixItem::LeftInWhole(left) => log += &format!("left: {left}\n"),
     };
     fix(&mut data.as_bytes(), file, &options, false, &mut out, &mut each).unwrap();
     shown += &format!("── fixed\n{}{log}", String::from_utf8(out.clone()).unwrap());

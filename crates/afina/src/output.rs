@@ -50,6 +50,11 @@ impl Output {
         std::io::BufWriter::new(std::io::stdout().lock())
     }
 
+    /// For data that is the result itself.
+    pub fn data(&self) -> Stdout {
+        Stdout { stdout: Box::new(std::io::BufWriter::new(std::io::stdout())), gone: false }
+    }
+
     /// Part of a text result, written at once and as it is.
     pub fn stream(&self, text: &str) {
         if !self.json {
@@ -118,6 +123,46 @@ impl Output {
 
     fn paint_stderr(&self, code: &str, text: &str) -> String {
         if self.color_stderr { format!("\u{1b}[1;{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Standard output, as long as there is a reader: without one (`| head`) the rest goes nowhere.
+pub struct Stdout {
+    stdout: Box<dyn Write>,
+    gone: bool,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.gone {
+            return Ok(());
+        }
+        let written = self.stdout.write_all(bytes);
+        self.unless_gone(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.gone {
+            return Ok(());
+        }
+        let flushed = self.stdout.flush();
+        self.unless_gone(flushed)
+    }
+}
+
+impl Stdout {
+    fn unless_gone(&mut self, result: std::io::Result<()>) -> std::io::Result<()> {
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(())
+            }
+            result => result,
+        }
     }
 }
 

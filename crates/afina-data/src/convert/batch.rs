@@ -8,32 +8,6 @@ use super::{
 };
 use crate::json::{Kind, Value};
 
-/// What a request says besides the conversation: how it was to be answered, which training does not take.
-const SETTINGS: [&str; 22] = [
-    "model",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "stream",
-    "n",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "logprobs",
-    "top_logprobs",
-    "response_format",
-    "tool_choice",
-    "user",
-    "store",
-    "metadata",
-    "logit_bias",
-    "service_tier",
-    "stream_options",
-];
-
 pub(super) fn read(record: Value, notes: &mut Notes, draft: &mut Draft) -> Converted<()> {
     // A line's own: who asked what under which number.
     const LINE: [&str; 12] = [
@@ -62,8 +36,8 @@ pub(super) fn read(record: Value, notes: &mut Notes, draft: &mut Draft) -> Conve
     let body = present(body, "body").unwrap_or(body);
     let answer = first(record, &["response", "result"]);
     let answer = answer.map(|answer| first(answer, &["body", "message"]).unwrap_or(answer));
-    let known = [&SETTINGS[..], &CONVERSATION].concat();
-    notes.leave_out_all_but("body.", body, &known);
+    // How it was to be answered has no place in training.
+    notes.leave_out_all_but("body.", body, &CONVERSATION);
     if present(body, "messages").is_some() {
         chat::system(body, notes, draft)?;
         chat::settings(body, notes, draft)?;

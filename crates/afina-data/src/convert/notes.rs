@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::separators::Separators;
 use crate::{
     findings::{Findings, Place},
     json::{Cause, Kind, Parser, Value},
@@ -25,8 +26,9 @@ impl Refusal {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Notes {
+    /// What to take away around prompts and completions.
+    pub(super) separators: Separators,
     /// Fields without a place in the output, and where they stand.
     left_out: Vec<(Place, String)>,
     /// The string that holds the JSON being read: its insides have no place in the record.
@@ -34,6 +36,10 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    pub(super) fn new(separators: &Separators) -> Notes {
+        Notes { separators: separators.clone(), left_out: Vec::new(), anchor: None }
+    }
+
     /// Says what was left out of a record that is in the output, and counts it.
     pub(super) fn finish(self, out: &mut Findings, counts: &mut BTreeMap<String, usize>) {
         for (place, field) in self.left_out {

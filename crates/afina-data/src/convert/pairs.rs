@@ -54,6 +54,17 @@ pub(super) fn read(record: Value, notes: &mut Notes, draft: &mut Draft) -> Conve
     parts::images_beside(record, notes, draft)?;
     system(record, notes, draft)?;
     settings(record, notes, draft)?;
+    if (prompt_name, completion_name) == NAMES[0]
+        && let (Kind::String, Kind::String) = (prompt.kind(), completion.kind())
+    {
+        let (prompt, completion) = (prompt.text().unwrap_or_default(), completion.text().unwrap_or_default());
+        let (prompt, completion) = (notes.separators.of_prompt(&prompt), notes.separators.of_completion(&completion));
+        let content = parts::split_text(prompt, draft);
+        draft.messages.push(Message::new(Role::User, content));
+        let content = parts::split_text(completion, draft);
+        draft.messages.push(Message::new(Role::Assistant, content));
+        return Ok(());
+    }
     turns(prompt, Role::User, notes, draft)?;
     turns(completion, Role::Assistant, notes, draft)
 }

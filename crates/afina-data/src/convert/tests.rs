@@ -5,7 +5,8 @@ use crate::testing::{Random, mutate, read_all};
 
 fn run(source: &[u8], from: Option<Format>) -> (Conversion, Vec<u8>, Vec<Note>) {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
-    let done = convert(&mut &*source, "in.jsonl", from, &mut out, &mut |note| notes.push(note)).unwrap();
+    let separators = separators(&mut &*source, from).unwrap();
+    let done = convert(&mut &*source, "in.jsonl", from, separators, &mut out, &mut |note| notes.push(note)).unwrap();
     (done, out, notes)
 }
 
@@ -52,6 +53,36 @@ fn openai_s_own_is_made_clean() {
             1:223: warning[field-left-out] /messages/2/reasoning_content: left out `messages[].reasoning_content`, which has no place in the output
             1:238: warning[field-left-out] /model: left out `model`, which has no place in the output
         "#]],
+    );
+}
+
+#[test]
+fn what_stood_around_prompts_and_completions_goes() {
+    check(
+        "{\"prompt\":\"Q: x\\n\\n###\\n\\n\",\"completion\":\" y END\"}\n{\"prompt\":\"Q: z\\n\\n###\\n\\n\",\"completion\":\" w END\"}\n",
+        expect![[r#"
+            prompt-completion
+            {"messages": [{"role": "user", "content": "Q: x"}, {"role": "assistant", "content": "y"}]}
+            {"messages": [{"role": "user", "content": "Q: z"}, {"role": "assistant", "content": "w"}]}
+        "#]],
+    );
+}
+
+#[test]
+fn of_nothing_nothing_comes_and_that_is_said() {
+    check(
+        "",
+        expect![[r#"
+        none
+        1:1: error[file-empty]: expected one JSON object a line, found no bytes
+    "#]],
+    );
+    check(
+        " \n\n",
+        expect![[r#"
+        none
+        1:1: error[file-empty]: expected one JSON object a line, found no bytes
+    "#]],
     );
 }
 
@@ -208,6 +239,10 @@ fn batch_lines_take_their_answer_along() {
             {"messages": [{"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."}]}
             {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
             {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+            1:80: warning[field-left-out] /body/model: left out `body.model`, which has no place in the output
+            1:98: warning[field-left-out] /body/temperature: left out `body.temperature`, which has no place in the output
+            3:37: warning[field-left-out] /params/model: left out `body.model`, which has no place in the output
+            3:54: warning[field-left-out] /params/max_tokens: left out `body.max_tokens`, which has no place in the output
             4:1: error[missing-assistant-message]: once converted at /messages: expected an assistant message to learn, found none
             5:1: error[record-refused]: expected the request in `body`, found an answer alone
             6:52: error[record-refused] /error: expected an answer, found an error
@@ -300,11 +335,12 @@ fn columns_inside_an_array_are_those_of_the_file() {
 #[test]
 fn what_is_no_text_is_refused() {
     let mut source: &[u8] = b"PK\x03\x04....";
-    let error = convert(&mut source, "a.zip", None, &mut Vec::new(), &mut |_| {}).unwrap_err();
+    let error = convert(&mut source, "a.zip", None, Separators::default(), &mut Vec::new(), &mut |_| {}).unwrap_err();
     expect!["`a.zip`: expected JSONL text, found a zip archive or an Office document"].assert_eq(&error.to_string());
     let mut source: &[u8] = b"{\"prompt\":\"caf\xE9\",\"completion\":\"b\"}";
     let mut notes = Vec::new();
-    convert(&mut source, "a.jsonl", None, &mut Vec::new(), &mut |note| notes.push(note)).unwrap();
+    convert(&mut source, "a.jsonl", None, Separators::default(), &mut Vec::new(), &mut |note| notes.push(note))
+        .unwrap();
     expect![[r#"
         a.jsonl:1:1: error[record-refused]: expected UTF-8, found other bytes
           hint: save the file as UTF-8: `iconv -f WINDOWS-1252 -t UTF-8 IN > OUT`"#]]
@@ -333,7 +369,7 @@ fn any_bytes_are_converted_or_refused_and_what_is_written_is_valid() {
         bytes.extend(mutate(seeds[random.below(seeds.len())].as_bytes(), &mut random));
         let from = if round % 3 == 0 { Some(Format::ALL[round / 3 % Format::ALL.len()]) } else { None };
         let (mut out, mut count) = (Vec::new(), 0);
-        let done = convert(&mut &*bytes, "x", from, &mut out, &mut |_| count += 1);
+        let done = convert(&mut &*bytes, "x", from, Separators::default(), &mut out, &mut |_| count += 1);
         let Ok(done) = done else { continue };
         assert!(count >= done.refused);
         assert_eq!(done.written, out.iter().filter(|&&byte| byte == b'\n').count());

@@ -13,14 +13,21 @@ use crate::json::{Cause, Fault, Kind, Parser};
 /// A record with a quote that was not escaped is read in no second unsure way: another fault in it stays.
 pub(super) fn mend(fault: Fault, text: &str, before: &[Note]) -> Option<(Vec<Edit>, Vec<Note>)> {
     let at = fault.offset;
-    let quotes = before.iter().any(|note| note.rule == "unescaped-quote");
+    let quotes = before.iter().filter(|note| note.rule == "unescaped-quote").map(|note| note.times()).sum::<usize>();
     if fault.cause == Cause::UnescapedQuote {
         let note = Note::safe("unescaped-quote", "escaped a quotation mark inside a string");
         return Some((vec![Edit::insert(at, "\\")], vec![note]));
     }
     let rest = &text[at..];
     let (edits, what) = match fault.cause {
-        _ if quotes => return None,
+        // `"said "hi", and left"`: the quote before the comma closes the one that was escaped before it.
+        Cause::UnquotedKey | Cause::Unexpected { .. } if quotes % 2 == 1 => {
+            let before = text[..at].trim_ascii_end().strip_suffix(',')?;
+            before.ends_with('"').then_some(())?;
+            let note = Note::safe("unescaped-quote", "escaped a quotation mark inside a string");
+            return Some((vec![Edit::insert(before.len() - 1, "\\")], vec![note]));
+        }
+        _ if quotes > 0 => return None,
         Cause::UnquotedKey => unquoted_key(at, rest)?,
         Cause::MissingColon if rest.starts_with(['"', '{', '[']) => (
             vec![Edit::insert(text[..at].trim_ascii_end().len(), ":")],

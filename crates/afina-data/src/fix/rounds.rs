@@ -75,7 +75,7 @@ pub(super) fn findings<'t>(
 }
 
 /// Whether a rule looks at several records.
-fn is_about_file(id: &str) -> bool {
+pub(super) fn is_about_file(id: &str) -> bool {
     rules().iter().any(|rule| rule.id == id && rule.group == Group::Dataset)
 }
 
@@ -102,13 +102,17 @@ fn mend(
             let note = mend.note(diagnostic.rule);
             match mend.action {
                 Action::RemoveLine => {
-                    settled.record.notes.push(note);
+                    settled.record.notes.push(note.removing([text]));
                     settled.removed = true;
                     return true;
                 }
                 Action::Edit(own) if !own.iter().any(|edit| edits.iter().any(|other| edit.overlaps(other))) => {
+                    let gone = |edit: &&Edit| {
+                        !edit.range.is_empty() && (edit.text.is_empty() || note.safety == Safety::Unsafe)
+                    };
+                    let removed: Vec<&str> = own.iter().filter(gone).map(|edit| &text[edit.range.clone()]).collect();
+                    Note::gather(&mut notes, note.removing(removed));
                     edits.extend(own);
-                    Note::gather(&mut notes, note);
                 }
                 Action::Edit(_) => {}
             }

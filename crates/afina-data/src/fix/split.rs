@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostic::excerpt,
-    json::{Kind, Parser},
+    json::{Kind, Parser, missing_brackets},
 };
 
 const BOM: char = '\u{FEFF}';
@@ -52,6 +52,8 @@ pub(super) struct Splitter<'s> {
     /// A record has been seen: an array that begins now is not the file's.
     begun: bool,
     ready: VecDeque<Piece>,
+    /// Records that were cut, and are gone.
+    pub(super) removed: usize,
 }
 
 /// The text of one line, or of several that belong together.
@@ -87,7 +89,8 @@ impl Work {
 impl<'s> Splitter<'s> {
     pub(super) fn new(source: Source<'s>, allowed: Safety) -> Splitter<'s> {
         let ready = VecDeque::new();
-        Splitter { source, parser: Parser::default(), allowed, in_array: false, had_array: false, begun: false, ready }
+        let parser = Parser::default();
+        Splitter { source, parser, allowed, in_array: false, had_array: false, begun: false, ready, removed: 0 }
     }
 
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
@@ -177,7 +180,7 @@ impl<'s> Splitter<'s> {
     /// go to `work`.
     fn values(&mut self, work: &mut Work) -> io::Result<Option<Vec<Found>>> {
         let mut found: Vec<Found> = Vec::new();
-        let mut gathered = false;
+        let (mut gathered, mut closed) = (false, None);
         let in_array = self.in_array;
         let mut at = self.begin_array(work)?;
         // Counted on from record to record: a text may hold many.
@@ -200,6 +203,10 @@ impl<'s> Splitter<'s> {
             line_at = at;
             match repair(&work.text, at, &mut self.parser) {
                 Repaired::Whole { mended, value, end, mut notes } => {
+                    if notes.iter().any(|note| note.safety > self.allowed) {
+                        return Ok(None);
+                    }
+                    notes.splice(0..0, closed.take());
                     work.text = mended.unwrap_or_else(|| std::mem::take(&mut work.text));
                     let whole = &work.text[value.clone()];
                     let first = !self.begun && !self.in_array && found.is_empty();
@@ -227,9 +234,20 @@ impl<'s> Splitter<'s> {
                     break;
                 }
                 Repaired::Cut | Repaired::Broken if !gathered && self.gather(work, at)? => gathered = true,
+                Repaired::Cut
+                    if closed.is_none()
+                        && let Some(brackets) = missing_brackets(&work.text[at..]) =>
+                {
+                    work.text.insert_str(work.text.trim_ascii_end().len(), &brackets);
+                    closed =
+                        Some(Note::safe("truncated-line", format!("put the missing `{brackets}` behind the record")));
+                }
                 Repaired::Cut if self.allowed == Safety::Unsafe => {
-                    let what = format!("removed `{}`, a record that was cut", excerpt(&work.text[at..]));
-                    work.notes.push(Note::not_safe("truncated-line", what));
+                    let cut = work.text[at..].trim_ascii();
+                    let what = format!("removed `{}`, a record that was cut", excerpt(cut));
+                    let note = Note::not_safe("truncated-line", what).removing([cut]);
+                    work.notes.push(note);
+                    self.removed += 1;
                     // An array that began here went too.
                     self.in_array &= in_array || !found.is_empty();
                     break;
@@ -283,9 +301,9 @@ impl<'s> Splitter<'s> {
         let what = format!("removed `{}` behind the record", excerpt(rest));
         self.in_array &= !(brackets && rest.contains(']'));
         match brackets {
-            true => work.notes.push(Note::safe("multiple-objects-on-line", what)),
+            true => work.notes.push(Note::safe("multiple-objects-on-line", what).removing([rest])),
             false if self.allowed == Safety::Unsafe => {
-                work.notes.push(Note::not_safe("multiple-objects-on-line", what));
+                work.notes.push(Note::not_safe("multiple-objects-on-line", what).removing([rest]));
             }
             false => return false,
         }

@@ -7,7 +7,7 @@ use super::{
     edit::{Edit, apply, each},
     fatal, strings,
 };
-use crate::json::{Cause, Kind, Parsed, Parser};
+use crate::json::{Cause, Kind, Parsed, Parser, Value};
 
 /// Faults after which nothing could be read that are mended in one record.
 const MAX_MENDED: usize = 200;
@@ -63,7 +63,8 @@ fn only_comment(parsed: &Parsed, text: &str) -> Option<Note> {
         && all(|cause| matches!(cause, Cause::Comment | Cause::Truncated { inside: Kind::Null }))
         && parsed.root().is_none();
     comment.then(|| {
-        Note::safe("json-comments", format!("removed the comment `{}`", crate::diagnostic::excerpt(text.trim())))
+        let what = format!("removed the comment `{}`", crate::diagnostic::excerpt(text.trim()));
+        Note::safe("json-comments", what).removing([text.trim()])
     })
 }
 
@@ -81,11 +82,13 @@ fn small(parsed: &Parsed, text: &str) -> Option<(Vec<Edit>, Vec<Note>)> {
                 let end = fault.offset + comment_len(&text[fault.offset..]);
                 let shown = crate::diagnostic::excerpt(&text[fault.offset..end]);
                 edits.push(Edit::delete(fault.offset..end));
-                notes.push(Note::safe("json-comments", format!("removed the comment `{shown}`")));
+                let note = Note::safe("json-comments", format!("removed the comment `{shown}`"));
+                notes.push(note.removing([&text[fault.offset..end]]));
             }
             _ => {}
         }
     }
+    let needed = needed_values(parsed.root()?);
     each(parsed.root()?, &mut |value| {
         let raw = value.raw();
         let written = match (value.kind(), raw) {
@@ -98,7 +101,11 @@ fn small(parsed: &Parsed, text: &str) -> Option<(Vec<Edit>, Vec<Note>)> {
             (Kind::False, "False") => "false".to_owned(),
             (Kind::Null, "None") => "null".to_owned(),
             (Kind::Number, "NaN" | "Infinity" | "-Infinity") => {
-                notes.push(Note::safe("nan-infinity", format!("wrote null for `{raw}`")));
+                let what = format!("wrote null for `{raw}`");
+                notes.push(match needed.contains(&value.span().start) {
+                    true => Note::not_safe("nan-infinity", what),
+                    false => Note::safe("nan-infinity", what),
+                });
                 "null".to_owned()
             }
             _ => return,
@@ -109,6 +116,17 @@ fn small(parsed: &Parsed, text: &str) -> Option<(Vec<Edit>, Vec<Note>)> {
         notes.push(Note::safe("python-dict-repr", "wrote Python's notation as JSON"));
     }
     (!edits.is_empty()).then_some((edits, notes))
+}
+
+/// Where the values stand that may not be null: a null there is a fault again.
+fn needed_values(root: Value) -> Vec<usize> {
+    const NEEDED: [&str; 8] = ["content", "role", "text", "arguments", "messages", "input", "url", "id"];
+    let mut found = Vec::new();
+    each(root, &mut |value| {
+        let needed = value.members().filter(|member| NEEDED.iter().any(|name| member.key.is(name)));
+        found.extend(needed.map(|member| member.value.span().start));
+    });
+    found
 }
 
 /// Bytes of the comment that `rest` begins with.

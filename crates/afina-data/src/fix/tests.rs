@@ -5,6 +5,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::{Method, Profile, testing::read_all};
 
+mod losses;
+
 /// The output of a fix, and its log.
 pub(super) fn fixed(data: &[u8], options: &ReadOptions, unsafe_fixes: bool) -> (Vec<u8>, Vec<FixItem>, FixSummary) {
     let (mut out, mut log) = (Vec::new(), Vec::new());
@@ -19,7 +21,12 @@ pub(super) fn check_with(options: &ReadOptions, unsafe_fixes: bool, data: impl A
     for item in log {
         match item {
             FixItem::Change(change) => shown += &format!("{change}\n"),
-            FixItem::Left(left) => shown += &format!("left {}: {}\n", left.line, left.rule),
+            FixItem::Left { found, output_line } => {
+                shown += &format!("left {} → {output_line}: {}\n", found.line, found.rule);
+            }
+            // A test has fewer records than a job needs.
+            FixItem::LeftInWhole(found) if found.rule == "too-few-examples" => {}
+            FixItem::LeftInWhole(found) => shown += &format!("left in the whole: {}\n", found.rule),
         }
     }
     expect.assert_eq(&shown);
@@ -60,7 +67,7 @@ const TWO: &str = r#"{"messages":[{"role":"user","content":"c"},{"role":"assista
 #[test]
 fn good_lines_come_out_as_they_went_in() {
     for data in [format!("{ONE}\n{TWO}\n"), format!(" {ONE} \r\n{TWO}"), format!("{ONE}\r\n{TWO}\r\n")] {
-        let (out, log, summary) = fixed(data.as_bytes(), &ReadOptions::new(Method::Sft, Profile::OpenAi), true);
+        let (out, log, summary) = fixed(data.as_bytes(), &ReadOptions::new(Method::Sft, Profile::Local), true);
         assert_eq!((String::from_utf8(out).unwrap(), log), (data, Vec::new()));
         assert_eq!(summary, FixSummary { records: 2, ..FixSummary::default() });
     }
@@ -258,39 +265,40 @@ fn what_nobody_can_mend_stays_and_is_named() {
     check(
         format!("{ONE}\n{{\"messages\": oops}}\n{TWO} and more\n{}", &ONE[..40]),
         expect![[r#"
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-        {"messages": oops}
-        {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]} and more
-        {"messages":[{"role":"user","content":"a──
-        left 2: invalid-json
-        left 3: multiple-objects-on-line
-        left 4: truncated-line
-    "#]],
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages": oops}
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]} and more
+            {"messages":[{"role":"user","content":"a──
+            left 2 → 2: invalid-json
+            left 3 → 3: multiple-objects-on-line
+            left 4 → 4: truncated-line
+        "#]],
     );
     check_unsafe(
         format!("{ONE}\n{{\"messages\": oops}}\n{TWO} and more\n{}", &ONE[..40]),
         expect![[r#"
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-        {"messages": oops}
-        {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
-        ──
-        left 2: invalid-json
-        3 → 3: multiple-objects-on-line: removed `and more` behind the record (unsafe)
-        4 → -: truncated-line: removed `{"messages":[{"role":"user","content":"a`, a record that was cut (unsafe)
-    "#]],
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages": oops}
+            {"messages":[{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}
+            ──
+            left 2 → 2: invalid-json
+            3 → 3: multiple-objects-on-line: removed `and more` behind the record (unsafe)
+            4 → -: truncated-line: removed `{"messages":[{"role":"user","content":"a`, a record that was cut (unsafe)
+        "#]],
     );
     check(
         b"\x1f\x8b\x08",
         expect![[r#"
             �──
-            left 1: wrong-file-type
+            left 1 → 1: wrong-file-type
         "#]],
     );
     check(
         "",
         expect![[r#"
-        ──
-    "#]],
+            ──
+            left in the whole: file-empty
+        "#]],
     );
 }
 
@@ -307,19 +315,19 @@ fn what_takes_something_away_is_done_where_asked_for() {
     check(
         &file,
         expect![[r#"
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-        {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
-        {"messages":[{"role":"user","content":"a","id":7},{"role":"assistant","content":" b<|im_end|> "},{"role":"user","content":"c"}],"source":"x"}
-        {"messages":[{"role":"user","content":"cafÃ©"},{"role":"assistant","content":"x\u0000"},{"role":"user","content":null},{"role":"assistant","content":"y"}]}
-        {"messages":[]}
-        ──
-        left 3: unknown-message-key
-        left 3: special-token-in-content
-        left 3: last-message-not-assistant
-        left 3: unknown-top-level-key
-        left 4: null-content
-        left 5: messages-empty
-    "#]],
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
+            {"messages":[{"role":"user","content":"a","id":7},{"role":"assistant","content":" b<|im_end|> "},{"role":"user","content":"c"}],"source":"x"}
+            {"messages":[{"role":"user","content":"cafÃ©"},{"role":"assistant","content":"x\u0000"},{"role":"user","content":null},{"role":"assistant","content":"y"}]}
+            {"messages":[]}
+            ──
+            left 3 → 3: unknown-message-key
+            left 3 → 3: special-token-in-content
+            left 3 → 3: last-message-not-assistant
+            left 3 → 3: unknown-top-level-key
+            left 4 → 4: null-content
+            left 5 → 5: messages-empty
+        "#]],
     );
     check_unsafe(
         &file,
@@ -328,16 +336,22 @@ fn what_takes_something_away_is_done_where_asked_for() {
             {"messages":[{"role":"user","content":"café"},{"role":"assistant","content":"x"},{"role":"assistant","content":"y"}]}
             ──
             2 → -: duplicate-example: removed the line: an earlier one is the same (unsafe)
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
             3 → -: unknown-message-key: removed the key `id` with `7` (unsafe)
             3 → -: assistant-edge-whitespace: removed whitespace around an answer (unsafe)
             3 → -: special-token-in-content: removed `<|im_end|>` from a text (unsafe)
             3 → -: last-message-not-assistant: removed the last message (unsafe)
+                {"role":"user","content":"c"}
             3 → -: unknown-top-level-key: removed the key `source` with `"x"` (unsafe)
             3 → -: duplicate-example: removed the line: an earlier one is the same (unsafe)
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}
             4 → 2: mojibake: wrote `é` for `Ã©` (unsafe)
             4 → 2: nul-char: removed U+0000 from a text (unsafe)
+                "x\u0000"
             4 → 2: null-content: removed a user message without content (unsafe)
+                {"role":"user","content":null}
             5 → -: messages-empty: removed the line: it has no messages (unsafe)
+                {"messages":[]}
         "#]],
     );
 }

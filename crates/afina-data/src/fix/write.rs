@@ -82,9 +82,10 @@ impl<'w> Writer<'w> {
         (self.log)(FixItem::Change(note.at(line, output_line)));
     }
 
-    pub(super) fn left(&mut self, diagnostic: Diagnostic) {
+    /// `output_line`: where it is now.
+    pub(super) fn left(&mut self, found: Diagnostic, output_line: usize) {
         self.summary.left += 1;
-        (self.log)(FixItem::Left(diagnostic));
+        (self.log)(FixItem::Left { found, output_line });
     }
 
     /// Mends the records among the pieces, and writes them all.
@@ -117,7 +118,8 @@ impl<'w> Writer<'w> {
     fn record(&mut self, settled: Settled) -> io::Result<()> {
         let Settled { mut record, mut removed, left } = settled;
         if !removed && self.allowed == Safety::Unsafe && self.is_duplicate(&record) {
-            record.notes.push(Note::not_safe("duplicate-example", "removed the line: an earlier one is the same"));
+            let note = Note::not_safe("duplicate-example", "removed the line: an earlier one is the same");
+            record.notes.push(note.removing([&record.text]));
             removed = true;
         }
         let output_line = (!removed).then_some(self.line + 1);
@@ -133,7 +135,8 @@ impl<'w> Writer<'w> {
         self.summary.records += 1;
         self.summary.changed += usize::from(!record.notes.is_empty());
         for diagnostic in left {
-            self.left(Diagnostic { file: self.file.to_owned(), line: self.line, ..diagnostic });
+            let found = Diagnostic { file: self.file.to_owned(), line: record.line, ..diagnostic };
+            self.left(found, self.line);
         }
         Ok(())
     }
@@ -153,15 +156,18 @@ impl<'w> Writer<'w> {
             self.out.write_all(&line.raw)?;
             self.out.write_all(line.end().as_bytes())?;
             self.open = line.end.is_empty();
+            if !text.is_empty() {
+                text.push(b'\n');
+            }
             text.extend_from_slice(&line.raw);
-            text.push(b'\n');
         }
         self.summary.records += 1;
         let mut found: Vec<_> = findings([text.as_slice()].into_iter(), self.options)?.into_iter().collect();
         found.sort_by_key(|(line, _)| *line);
-        for (line, diagnostics) in found {
+        for (index, diagnostics) in found {
+            let line = lines.get(index).map_or(first + index, |line| line.number);
             for diagnostic in diagnostics.into_iter().filter(|found| found.severity == Severity::Error) {
-                self.left(Diagnostic { file: self.file.to_owned(), line: first + line, ..diagnostic });
+                self.left(Diagnostic { file: self.file.to_owned(), line, ..diagnostic }, first + index);
             }
         }
         Ok(())
@@ -174,17 +180,18 @@ impl<'w> Writer<'w> {
         source.copy_rest(self.out)?;
         self.open = false;
         self.summary.records += 1;
-        self.left(Diagnostic {
+        let found = Diagnostic {
             rule: "line-too-long",
             severity: Severity::Error,
             file: self.file.to_owned(),
-            line: self.line,
+            line: line.number,
             column: 1,
             pointer: String::new(),
             message: line_too_long_message(),
             hint: LINE_TOO_LONG_HINT.to_owned(),
             window: None,
-        });
+        };
+        self.left(found, self.line);
         Ok(())
     }
 

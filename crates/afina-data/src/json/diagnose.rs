@@ -44,10 +44,12 @@ impl Run<'_> {
         let Some(byte) = self.peek() else { return self.truncated() };
         let string = self.bytes[self.value_end - 1] == b'"';
         let touching = self.at == self.value_end;
+        // Behind a member's text no other value can stand, so what stands there is more of the text.
+        let more_text = object && !b"\"'{[:".contains(&byte) && !self.text[self.at..].starts_with(['“', '”', '‘', '’']);
         let cause = match byte {
             b']' | b'}' => Cause::WrongBracket { expected: closing },
             b';' if self.semicolon_separates(object) => Cause::MissingComma,
-            _ if string && (touching || byte.is_ascii_alphabetic()) && byte != b':' => {
+            _ if string && (touching || byte.is_ascii_alphabetic() || more_text) && byte != b':' => {
                 return self.fatal(Cause::UnescapedQuote, self.value_end - 1);
             }
             b'"' | b'{' | b'[' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Cause::MissingComma,

@@ -17,6 +17,7 @@ use crate::{facts::Facts, findings::Findings};
 use answers::Answers;
 use definitions::Definitions;
 use duplicates::Duplicates;
+pub use duplicates::Earlier;
 use images::Images;
 pub use overlap::Validation;
 use pairs::Pairs;
@@ -81,6 +82,11 @@ impl Dataset {
         references::check_size(examples, out);
         self.answers.finish(out);
         self.repeats.finish(out);
+    }
+
+    /// What the next file is compared with.
+    pub(crate) fn into_earlier(self, file: &str) -> Earlier {
+        Earlier::new(file, self.duplicates)
     }
 
     /// What a training file is compared with, where this was the validation file.

@@ -1,6 +1,9 @@
 //! Which format a record is in: OpenAI's, or one of those that people bring from elsewhere.
 
-use super::detect::{Format, reference};
+use super::{
+    detect::{Format, reference},
+    typo,
+};
 use crate::{
     diagnostic::{Severity, excerpt},
     findings::{Findings, Place},
@@ -15,18 +18,11 @@ pub(crate) fn check_format(record: Value, format: Option<Format>, out: &mut Find
         (Some(Format::Chat), Method::Sft) if reference(record).is_some() => method_file_mismatch(record, out),
         (Some(Format::Chat), Method::Sft | Method::Rft) => {
             let anthropic = anthropic_format(record, out);
-            unknown_top_level_key(record, &["messages", "tools", "parallel_tool_calls", "functions"], anthropic, out);
+            unknown_top_level_key(record, known_keys(method), anthropic, out);
             return true;
         }
         (Some(Format::Preference), Method::Dpo) => {
-            let keys = [
-                "input",
-                "preferred_output",
-                "non_preferred_output",
-                "preferred_completion",
-                "non_preferred_completion",
-            ];
-            unknown_top_level_key(record, &keys, false, out);
+            unknown_top_level_key(record, known_keys(method), false, out);
             return true;
         }
         (Some(Format::Chat | Format::Preference), _) => method_file_mismatch(record, out),
@@ -45,6 +41,16 @@ pub(crate) fn check_format(record: Value, format: Option<Format>, out: &mut Find
     false
 }
 
+/// The keys that a record may have.
+pub(crate) fn known_keys(method: Method) -> &'static [&'static str] {
+    match method {
+        Method::Sft | Method::Rft => &["messages", "tools", "parallel_tool_calls", "functions"],
+        Method::Dpo => {
+            &["input", "preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion"]
+        }
+    }
+}
+
 /// A record has no `messages`, and is in no other known format.
 ///
 /// Each line of a chat file is an object with a list of messages:
@@ -56,25 +62,7 @@ pub(crate) fn check_format(record: Value, format: Option<Format>, out: &mut Find
 /// Names are case-sensitive: `Messages` is another key.
 fn missing_messages(record: Value, out: &mut Findings) {
     let similar = record.members().find(|member| {
-        member.key.text().is_some_and(|name| {
-            let name = name.trim().to_lowercase();
-            [
-                "messages",
-                "message",
-                "msgs",
-                "chat",
-                "conversation",
-                "conversations",
-                "dialog",
-                "dialogue",
-                "turns",
-                "history",
-                "mesages",
-                "messges",
-                "massages",
-            ]
-            .contains(&name.as_str())
-        })
+        member.key.text().is_some_and(|name| typo::meant_key(&name, member.value, &["messages"]).is_some())
     });
     match similar {
         Some(member) => {
@@ -296,19 +284,24 @@ fn method_file_mismatch(record: Value, out: &mut Findings) {
 /// `parallel_tool_calls`, `functions`. Preference: `input`, `preferred_output`, `non_preferred_output`. In
 /// reinforcement files other keys are for the grader. With `--profile local` it is a warning: the key is ignored.
 ///
-/// Drop it; ids and other notes belong outside the file.
+/// Rename it where it is a misspelling of a key that is missing. Else drop it; ids and other notes belong outside the
+/// file.
 fn unknown_top_level_key(record: Value, known: &[&str], anthropic: bool, out: &mut Findings) {
     if out.options.method == Method::Rft {
         return;
     }
     // The old names of a preference record are known, but not to be recommended.
     let shown: Vec<&str> = known.iter().copied().filter(|name| !name.ends_with("_completion")).collect();
+    let missing = typo::missing(record, &shown);
     for member in record.members() {
         let Some(name) = member.key.text() else { continue };
         if known.contains(&name.as_ref()) || (anthropic && name == "system") {
             continue;
         }
+        let meant = typo::meant_key(&name, member.value, &missing);
+        let rename = meant.map(|meant| format!("rename `{}` to `{meant}`", excerpt(&name)));
         let hint = match name.as_ref() {
+            _ if let Some(rename) = &rename => rename,
             "weight" => "a weight belongs to an assistant message: 0 or 1",
             "model" | "temperature" | "top_p" | "max_tokens" | "stream" => {
                 "drop it: a logged request has settings that training does not take"

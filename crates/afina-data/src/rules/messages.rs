@@ -2,7 +2,10 @@
 
 use afina_chat::Role;
 
-use super::format::{list, unless_local};
+use super::{
+    format::{list, unless_local},
+    typo,
+};
 use crate::{
     diagnostic::{Severity, excerpt},
     findings::Findings,
@@ -24,21 +27,27 @@ pub(crate) fn check_message(message: &Message, turns: &Turns, out: &mut Findings
     weight_on_non_assistant(message, turns, out);
 }
 
-/// A key that stands where `wanted` should: `from` for `role`, `text` for `content`.
+/// A key that stands where `wanted` should: `from` for `role`, `text` for `content`, or a misspelling of it.
 pub(super) fn misnamed<'t>(message: &Message<'t>, wanted: &str) -> Option<Value<'t>> {
-    let others: &[&str] = match wanted {
-        "role" => &["role", "from", "speaker", "author", "sender"],
-        "content" => &["content", "contents", "text", "value", "message", "msg", "body"],
-        _ => &[],
-    };
-    let candidate = |key: &Value| {
-        key.text().is_some_and(|name| name != wanted && others.contains(&name.trim().to_lowercase().as_str()))
-    };
     let has = if wanted == "role" { message.role_value.is_some() } else { message.content.is_some() };
     if has {
         return None;
     }
-    message.value.members().map(|member| member.key).find(candidate)
+    typo::all_meant(message.value, wanted).next().map(|member| member.key)
+}
+
+/// The keys that a message of this role may have.
+pub(crate) fn known_keys(message: &Message) -> &'static [&'static str] {
+    match message.meant {
+        Some(Role::System | Role::Developer | Role::User | Role::Function) => &["role", "content", "name"],
+        Some(Role::Assistant) => {
+            &["role", "content", "name", "refusal", "audio", "tool_calls", "function_call", "weight"]
+        }
+        Some(Role::Tool) => &["role", "content", "tool_call_id"],
+        None => {
+            &["role", "content", "name", "refusal", "audio", "tool_calls", "function_call", "weight", "tool_call_id"]
+        }
+    }
 }
 
 /// A message has no `role`.
@@ -124,19 +133,12 @@ fn function_role_deprecated(message: &Message, out: &mut Findings) {
 /// System, developer, user: `role`, `content`, `name`. Assistant: also `refusal`, `audio`, `tool_calls`,
 /// `function_call`, `weight`. Tool: `role`, `content`, `tool_call_id`. Function: `role`, `content`, `name`.
 ///
-/// Logged conversations bring `id`, `timestamp`, `annotations`, `reasoning_content`: drop them. With `--profile local`
+/// A misspelled key (`wieght`) is renamed where the right one is missing. Logged conversations bring `id`, `timestamp`,
+/// `annotations`, `reasoning_content`: drop them. With `--profile local`
 /// it is a warning: the key is ignored.
 fn unknown_message_key(message: &Message, out: &mut Findings) {
-    let known: &[&str] = match message.meant {
-        Some(Role::System | Role::Developer | Role::User | Role::Function) => &["role", "content", "name"],
-        Some(Role::Assistant) => {
-            &["role", "content", "name", "refusal", "audio", "tool_calls", "function_call", "weight"]
-        }
-        Some(Role::Tool) => &["role", "content", "tool_call_id"],
-        None => {
-            &["role", "content", "name", "refusal", "audio", "tool_calls", "function_call", "weight", "tool_call_id"]
-        }
-    };
+    let known = known_keys(message);
+    let missing = typo::missing(message.value, known);
     // These have rules of their own.
     let elsewhere = ["weight", "tool_calls"];
     let renamed = [misnamed(message, "role"), misnamed(message, "content")];
@@ -146,7 +148,10 @@ fn unknown_message_key(message: &Message, out: &mut Findings) {
         if known.contains(&name.as_ref()) || elsewhere.contains(&name.as_ref()) || is_renamed {
             continue;
         }
+        let meant = typo::meant_key(&name, member.value, &missing);
+        let rename = meant.map(|meant| format!("rename `{}` to `{meant}`", excerpt(&name)));
         let hint = match name.as_ref() {
+            _ if let Some(rename) = &rename => rename,
             "reasoning_content" | "reasoning" | "thinking" => {
                 "drop it, or make it part of `content` if the model shall write it"
             }
@@ -285,6 +290,7 @@ mod tests {
                 r#"{"role":"user","content":"x","timestamp":"2026","a/b~c":1}"#,
                 r#"{"role":"tool","content":"x","tool_call_id":"c","name":"f"}"#,
                 r#"{"role":"user","text":"x"}"#,
+                r#"{"rol":"user","contenido":"x","nombre":"Ana"},{"role":"assistant","wieght":0,"tool_calsl":[],"content":"y"}"#,
             ],
             expect![[r#"
                 2:81: error[unknown-message-key] /messages/1/timestamp: expected only `role`, `content`, `name` in a user message, found `timestamp`
@@ -293,8 +299,31 @@ mod tests {
                 3:96: error[tool-message-orphan] /messages/1/tool_call_id: expected the id of a call in the assistant message before it, found `c`
                 3:100: error[unknown-message-key] /messages/1/name: expected only `role`, `content`, `tool_call_id` in a tool message, found `name`
                 4:52: error[missing-content] /messages/1: expected a key `content`, found `text`
+                5:52: error[missing-role] /messages/1: expected a key `role`, found `rol`
+                5:52: error[missing-content] /messages/1: expected a key `content`, found `contenido`
+                5:82: error[unknown-message-key] /messages/1/nombre: expected only `role`, `content`, `name`, `refusal`, `audio`, `tool_calls`, `function_call`, `weight`, `tool_call_id` in a message, found `nombre`
+                5:118: error[unknown-message-key] /messages/2/wieght: expected only `role`, `content`, `name`, `refusal`, `audio`, `tool_calls`, `function_call`, `weight` in an assistant message, found `wieght`
+                5:129: error[unknown-message-key] /messages/2/tool_calsl: expected only `role`, `content`, `name`, `refusal`, `audio`, `tool_calls`, `function_call`, `weight` in an assistant message, found `tool_calsl`
+                5:160: warning[consecutive-assistant-messages] /messages/3: expected another speaker, found a second assistant message in a row
             "#]],
         );
+    }
+
+    #[test]
+    fn a_misspelled_key_is_to_be_renamed_and_not_dropped() {
+        let hint = |keys: &str| {
+            let message = format!(r#"{{"role":"user","content":"a"}},{{{keys},"content":"b"}}"#);
+            let record = format!(r#"{{"messages":[{message}]}}"#);
+            let options = ReadOptions::new(Method::Sft, Profile::OpenAi);
+            let (found, ..) = crate::testing::read_all(record.as_bytes(), &options);
+            let about = |rule: &str| ["unknown-message-key", "missing-role"].contains(&rule);
+            let hints: Vec<_> = found.into_iter().filter(|found| about(found.rule)).map(|found| found.hint).collect();
+            hints.join("; ")
+        };
+        assert_eq!(hint(r#""rol":"assistant""#), "rename `rol` to `role`");
+        assert_eq!(hint(r#""role":"assistant","wieght":0"#), "rename `wieght` to `weight`");
+        assert_eq!(hint(r#""role":"assistant","weight":1,"wieght":0"#), "drop it");
+        assert_eq!(hint(r#""role":"assistant","context":"x""#), "drop it");
     }
 
     #[test]

@@ -177,21 +177,20 @@ fn deep_nesting(fault: &Fault, _text: &str, out: &mut Findings) {
 /// The record ends inside a string, an array or an object.
 ///
 /// The download or the program that wrote the file was interrupted, most often in the last line. Write the record
-/// again, or delete the line.
-pub(crate) fn truncated_line(fault: &Fault, _text: &str, out: &mut Findings) {
-    use crate::json::Kind;
+/// again, or delete the line. Where nothing but the last brackets lacks, write them.
+pub(crate) fn truncated_line(fault: &Fault, text: &str, out: &mut Findings) {
+    use crate::json::{Kind, missing_brackets};
     let inside = match fault.cause {
         Cause::Truncated { inside: Kind::String | Kind::Key } => "a string",
         Cause::Truncated { inside: Kind::Array } => "an array",
         Cause::Truncated { inside: Kind::Object } => "an object",
         _ => "a value",
     };
-    out.error(
-        "truncated-line",
-        fault,
-        format!("the record ends inside {inside}"),
-        "the file was cut here: write the record again, or delete the line",
-    );
+    let hint = match missing_brackets(text) {
+        Some(brackets) => format!("write `{brackets}` behind it: nothing else lacks"),
+        None => "the file was cut here: write the record again, or delete the line".to_owned(),
+    };
+    out.error("truncated-line", fault, format!("the record ends inside {inside}"), hint);
 }
 
 /// The line is not JSON, for another reason.

@@ -2,9 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::json::{Kind, Value};
+use rapidhash::v3::rapidhash_v3;
 
-/// A number for the prompt of a record: everything before its last answer, without regard to case and white space.
+use crate::{
+    json::{Kind, Value},
+    similar::{Signature, Signer, words::words},
+};
+
+/// A number for the prompt of a record: the words of everything before its last answer, without regard to case, white
+/// space and punctuation.
 ///
 /// A chat record's messages before the last of the assistant; a preference record's `input`; `prompt` or `instruction`
 /// and `input` where there are no messages. For any other record, the whole of it but for `id`s.
@@ -42,6 +48,48 @@ pub(super) fn last_answer<'t>(record: Value<'t>) -> Option<Cow<'t, str>> {
             answer.get("content").or_else(|| answer.get("value"))?.text()
         }
         None => ["completion", "output", "response"].iter().find_map(|name| record.get(name)?.text()),
+    }
+}
+
+/// What near duplicates are found by, as of the rule: system messages and tools must be equal, and what is asked and
+/// answered is compared.
+pub(super) fn signature(record: Value) -> Option<Box<Signature>> {
+    let mut signer = Signer::default();
+    let hash = |value: Value| rapidhash_v3(value.raw().as_bytes());
+    [record.get("tools"), record.get("functions")].into_iter().flatten().for_each(|tools| signer.add_salt(hash(tools)));
+    let Some(turns) = turns(record) else {
+        let said = |names: &[&'static str]| names.iter().find_map(|name| record.get(name)).map(texts);
+        said(&["prompt", "instruction", "question"]).into_iter().flatten().for_each(|text| signer.add_prompt(0, &text));
+        said(&["input"]).into_iter().flatten().for_each(|text| signer.add_prompt(0, &text));
+        said(&["completion", "output", "response"]).into_iter().flatten().for_each(|text| signer.add_answer(&text));
+        return signer.finish();
+    };
+    let answer = turns.iter().rposition(|turn| speaker(*turn).is_some_and(|who| is_assistant(&who)));
+    for (index, turn) in turns.iter().enumerate() {
+        let who = speaker(*turn).unwrap_or_default();
+        if who == "system" || who == "developer" {
+            turn.get("content").into_iter().for_each(|content| signer.add_salt(hash(content)));
+            continue;
+        }
+        for text in ["content", "value", "tool_calls"].iter().filter_map(|name| turn.get(name)).flat_map(texts) {
+            match Some(index) == answer {
+                true => signer.add_answer(&text),
+                false => signer.add_prompt(rapidhash_v3(who.as_bytes()), &text),
+            }
+        }
+    }
+    signer.finish()
+}
+
+/// The strings in a value, names and ids left out.
+fn texts(value: Value) -> Vec<Cow<str>> {
+    match value.kind() {
+        Kind::String => vec![value.canonical()],
+        Kind::Array => value.items().flat_map(texts).collect(),
+        Kind::Object => {
+            value.members().filter(|member| !member.key.is("id")).flat_map(|member| texts(member.value)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -85,16 +133,15 @@ impl Key {
         }
     }
 
-    /// A text in lower case, its white space as single spaces.
+    /// The words of a text; of one without words, the text.
     fn text(&mut self, text: &str) {
-        let mut utf8 = [0; 4];
-        for (index, word) in text.split_whitespace().enumerate() {
-            if index > 0 {
-                self.bytes(b" ");
-            }
-            for char in word.chars().flat_map(char::to_lowercase) {
-                self.bytes(char.encode_utf8(&mut utf8).as_bytes());
-            }
+        let mut any = false;
+        words(text, |word| {
+            any = true;
+            self.bytes(&word.to_le_bytes());
+        });
+        if !any {
+            self.bytes(text.trim().as_bytes());
         }
         self.bytes(&[0x1F]);
     }
@@ -112,7 +159,7 @@ impl Key {
 
     fn value(&mut self, value: Value) {
         match value.kind() {
-            Kind::String => self.text(&value.text().unwrap_or_default()),
+            Kind::String => self.text(&value.canonical()),
             Kind::Array => value.items().for_each(|item| self.value(item)),
             // A part of text is its text, as if it stood there alone.
             Kind::Object if value.get("type").is_some_and(|kind| kind.is("text")) => {
@@ -197,7 +244,7 @@ mod tests {
     #[test]
     fn keys_and_places_are_those_of_every_version() {
         assert_eq!(keys(r#"{"prompt":"Año"}"#).0, keys(r#"{"prompt":"AÑO"}"#).0);
-        expect_test::expect!["523276741b01b374 0.9504380907279257"].assert_eq(&format!(
+        expect_test::expect!["a767184037e94df1 0.9504380907279257"].assert_eq(&format!(
             "{:016x} {}",
             keys(r#"{"prompt":"Año"}"#).0,
             place(1, 42)

@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 
-use afina_data::{Conversion, ConvertError, Format, Method, Note, Profile, ReadOptions, Severity, convert};
+use afina_data::{Conversion, ConvertError, Format, Method, Note, Profile, ReadOptions, Severity, convert, separators};
 
 use super::{NAME, Read, text};
 
@@ -31,7 +31,8 @@ fn converted(
     piece: usize,
 ) -> Result<(Conversion, Vec<u8>, Vec<Note>), ConvertError> {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
-    let mut source = BufReader::with_capacity(piece, data);
-    let done = convert(&mut source, NAME, from, &mut out, &mut |note| notes.push(note))?;
+    let source = || BufReader::with_capacity(piece, data);
+    let common = separators(&mut source(), from).expect("memory is read");
+    let done = convert(&mut source(), NAME, from, common, &mut out, &mut |note| notes.push(note))?;
     Ok((done, out, notes))
 }

@@ -48,14 +48,17 @@ pub fn check(data: &[u8], options: &ReadOptions, unsafe_fixes: bool) {
     // A line that nobody can mend may be taken together with others, once those are mended: that is all that a second
     // fix can come upon.
     let of_bytes = |id: &str| rules().iter().any(|rule| rule.id == id && rule.group == Group::Bytes);
-    let broken = once.log.iter().any(|item| matches!(item, FixItem::Left(left) if of_bytes(left.rule)));
+    let broken = once.log.iter().any(|item| matches!(item, FixItem::Left { found, .. } if of_bytes(found.rule)));
     let twice = Fixed::new(&once.out, options, unsafe_fixes, 8192);
     if broken {
         assert!(unsafe_fixes || twice.summary.removed == 0, "a second fix removes: {}", shown());
     } else {
         assert_eq!(text(&twice.out), text(&once.out), "a second fix changes the file: {}", shown());
         assert_eq!(twice.changes().first(), None, "a second fix tells of changes: {}", shown());
-        let left = |item: &FixItem| if let FixItem::Left(left) = item { Some((left.line, left.rule)) } else { None };
+        let left = |item: &FixItem| match item {
+            FixItem::Left { found, output_line } => Some((*output_line, found.rule)),
+            _ => None,
+        };
         let left: HashSet<_> = once.log.iter().filter_map(left).collect();
         let hidden: Vec<_> = errors(&once.out, options).difference(&left).copied().collect();
         assert_eq!(hidden, [], "errors that nobody was told of: {} → {:?}", shown(), text(&once.out));

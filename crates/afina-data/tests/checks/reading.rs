@@ -62,7 +62,7 @@ pub fn check_reports(data: &[u8], options: &ReadOptions) {
     let found = Read::new(data, &ReadOptions { windows: true, ..options.clone() });
     for format in [ReportFormat::Text, ReportFormat::Json, ReportFormat::Sarif, ReportFormat::GitHub] {
         let mut out = Vec::new();
-        let mut report = Report::new(format, 2, &mut out);
+        let mut report = Report::new(format, 2, false, &mut out);
         found.diagnostics().for_each(|diagnostic| report.show(diagnostic).expect("memory takes it"));
         report.finish(&found.summary).expect("memory takes it");
         let written = String::from_utf8(out).expect("a report is text");

@@ -46,13 +46,13 @@ pub struct Validate {
     /// Rules to leave out, by id
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     pub ignore: Vec<String>,
-    /// Write a mended copy of the file; a safe fix removes no line and no trained text
+    /// Write a mended copy of the file (`-`: to standard output); a safe fix removes no line and no trained text
     #[arg(long, value_name = "OUT")]
     pub fix: Option<PathBuf>,
-    /// With --fix: remove what cannot be mended too
+    /// With --fix: remove too what says nothing, was cut, or has no place: keys, messages, records
     #[arg(long, requires = "fix")]
     pub unsafe_fixes: bool,
-    /// Write a copy with placeholders for secrets and personal data
+    /// Write a copy with placeholders for secrets and personal data (`-`: to standard output)
     #[arg(long, value_name = "OUT", conflicts_with = "fix")]
     pub redact: Option<PathBuf>,
 }
@@ -79,7 +79,7 @@ pub struct Convert {
     /// The format of the file [default: told by its keys]
     #[arg(long, value_name = "FORMAT")]
     pub from: Option<String>,
-    /// Where to write OpenAI's JSONL
+    /// Where to write OpenAI's JSONL (`-`: to standard output)
     #[arg(long, value_name = "OUT")]
     pub to: PathBuf,
 }

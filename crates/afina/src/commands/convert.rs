@@ -1,13 +1,13 @@
 //! `afina convert`: other formats into OpenAI's JSONL.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, Seek};
 
-use afina_checkpoint::AtomicFile;
-use afina_data::{ConvertError, Format, TextReport};
+use afina_data::{ConvertError, Format, Separators, TextReport};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::out_file::OutFile;
 use super::{OK, REFUSED};
 use crate::Usage;
 use crate::args::Convert;
@@ -24,8 +24,7 @@ pub fn run(args: &Convert, output: &Output) -> Result<u8> {
         .map(|from| from.parse::<Format>().map_err(|error| Usage::error(error.to_string(), "give one of them")))
         .transpose()?;
     let file = File::open(&args.file).with_context(|| format!("failed to open `{name}`"))?;
-    let to = AtomicFile::create(&args.to).with_context(|| format!("failed to write `{}`", args.to.display()))?;
-    let mut to = BufWriter::new(to);
+    let mut to = OutFile::create(&args.to, &[&args.file], output)?;
     let mut report = TextReport::new(SHOWN_OF_A_RULE);
     let mut notes = Vec::new();
     let mut note = |note| {
@@ -35,16 +34,41 @@ pub fn run(args: &Convert, output: &Output) -> Result<u8> {
             output.faults(&text);
         }
     };
-    let done = match afina_data::convert(&mut BufReader::new(file), &name, from, &mut to, &mut note) {
+    let separators = match file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        true => {
+            let found = afina_data::separators(&mut BufReader::new(&file), from);
+            let found = found.and_then(|found| (&file).rewind().map(|()| found));
+            found.with_context(|| format!("failed to read `{name}`"))?
+        }
+        // What cannot be read twice.
+        false => Separators::default(),
+    };
+    let done = match afina_data::convert(&mut BufReader::new(&file), &name, from, separators, &mut to, &mut note) {
         Err(ConvertError::NotText { file, message, hint }) => {
             return Err(Usage::error(format!("`{file}`: {message}"), hint));
         }
         done => done?,
     };
-    let to = to.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    to.commit().with_context(|| format!("failed to write `{}`", args.to.display()))?;
+    let to_stdout = to.is_stdout();
+    if done.records > 0 {
+        to.commit()?;
+    }
+    let Separators { behind_prompts, before_completions, behind_completions } = &done.separators;
+    for (text, place) in [
+        (behind_prompts, "behind every prompt"),
+        (before_completions, "before every completion"),
+        (behind_completions, "behind every completion"),
+    ] {
+        if !text.is_empty() {
+            output.warn(&format!("took away {text:?} {place}: chat models need no separator"));
+        }
+    }
     for (field, count) in &done.left_out {
         output.warn(&format!("`{field}` has no place in OpenAI's format: left out of {count} records"));
+    }
+    if done.records == 0 {
+        output.result("", &json!({ "conversion": done, "notes": notes, "to": null }));
+        return Ok(REFUSED);
     }
     let text = format!(
         "{}: {} of {} records written to `{}`{}",
@@ -54,6 +78,9 @@ pub fn run(args: &Convert, output: &Output) -> Result<u8> {
         args.to.display(),
         if done.refused > 0 { format!("; {} refused", done.refused) } else { String::new() }
     );
-    output.result(&text, &json!({ "conversion": done, "notes": notes, "to": args.to }));
+    match to_stdout {
+        true => output.note(&text),
+        false => output.result(&text, &json!({ "conversion": done, "notes": notes, "to": args.to })),
+    }
     Ok(if done.refused > 0 { REFUSED } else { OK })
 }

@@ -10,6 +10,7 @@ mod info;
 mod logits;
 mod merge;
 mod model;
+mod out_file;
 mod pull;
 mod quickstart;
 mod recipes;

@@ -1,15 +1,15 @@
 //! `afina split`: training and validation, with nothing of one in the other.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, IntoInnerError};
+use std::io::BufReader;
 use std::path::Path;
 
-use afina_checkpoint::AtomicFile;
 use afina_data::{SplitError, SplitOptions, opening_key, prompt_key};
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::OK;
+use super::out_file::{OutFile, is_same};
 use crate::Usage;
 use crate::args::{Split, Together};
 use crate::output::Output;
@@ -23,6 +23,20 @@ pub fn run(args: &Split, output: &Output) -> Result<u8> {
     let train_to = args.train_to.clone().unwrap_or_else(|| beside("train"));
     let validation_to = args.validation_to.clone().unwrap_or_else(|| beside("valid"));
     let file = File::open(&args.file).with_context(|| format!("failed to open `{name}`"))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(Usage::error(
+            format!("expected a file, for it is read twice, found `{name}`"),
+            "save it in a file",
+        ));
+    }
+    if is_same(&train_to, &validation_to) {
+        let message = format!("`--train-to` and `--validation-to` are both `{}`", train_to.display());
+        return Err(Usage::error(message, "name two files"));
+    }
+    let create = |to: &Path| match to == Path::new("-") {
+        true => Err(Usage::error("split writes two files, not to standard output", "name a file")),
+        false => OutFile::create(to, &[&args.file], output),
+    };
     let (mut train, mut validation) = (create(&train_to)?, create(&validation_to)?);
     let options = SplitOptions { validation: args.validation, seed: args.seed };
     let mut key = |record: afina_data::json::Value| match args.together {
@@ -35,9 +49,10 @@ pub fn run(args: &Split, output: &Output) -> Result<u8> {
             Err(error) => return Err(Usage::error(error.to_string(), error.hint())),
             Ok(split) => split,
         };
-    for (file, path) in [(train, &train_to), (validation, &validation_to)] {
-        let file = file.into_inner().map_err(IntoInnerError::into_error)?;
-        file.commit().with_context(|| format!("failed to write `{}`", path.display()))?;
+    train.commit()?;
+    validation.commit()?;
+    if split.not_compared > 0 {
+        output.warn(&format!("{} records were not compared with one another for near duplicates", split.not_compared));
     }
     for (answer, [train, validation]) in split.lopsided() {
         output.warn(&format!("answer `{answer}`: {train} records in training, {validation} in validation"));
@@ -53,9 +68,4 @@ pub fn run(args: &Split, output: &Output) -> Result<u8> {
     );
     output.result(&text, &json!({ "split": split, "train": train_to, "validation": validation_to }));
     Ok(OK)
-}
-
-fn create(path: &Path) -> Result<BufWriter<AtomicFile>> {
-    let file = AtomicFile::create(path).with_context(|| format!("failed to write `{}`", path.display()))?;
-    Ok(BufWriter::new(file))
 }

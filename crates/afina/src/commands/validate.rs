@@ -10,7 +10,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use afina_data::stats::{COOKBOOK_MAX_TOKENS, COUNTED_RULES, ReportOptions, render_statistics};
-use afina_data::{Item, ReadOptions, Report, ReportFormat, Severity, Summary};
+use afina_data::{Earlier, Item, ReadOptions, Report, ReportFormat, Severity, Summary};
 use anyhow::{Context, Result};
 use serde_json::{Map, json};
 
@@ -33,10 +33,10 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
         _ => Err(Usage::error("expected one file to make a copy of", "give one file at a time")),
     };
     if let Some(to) = &args.fix {
-        return copies::fix(one_file()?, to, &options, args.unsafe_fixes, output);
+        return copies::fix(one_file()?, to, &options, args, output);
     }
     if let Some(to) = &args.redact {
-        return copies::redact(one_file()?, to, output);
+        return copies::redact(one_file()?, to, args, output);
     }
     let prices = flags::prices(args)?;
     options.examples = !args.no_statistics;
@@ -65,20 +65,22 @@ pub fn run(args: &Validate, output: &Output) -> Result<u8> {
                 .with_context(|| format!("failed to read `{name}`"))?,
         );
     }
-    let mut check = |path: &Path, options: &ReadOptions, counting: Option<&mut Counting>| -> Result<()> {
+    let mut check = |path: &Path, options: &ReadOptions, counting: Option<&mut Counting>| -> Result<Earlier> {
         check_file(path, options, counting, &mut report, &mut total, output)
     };
     let mut failed = false;
     for path in &args.files {
         match check(path, &options, counting.as_mut()) {
+            Ok(earlier) => options.earlier.push(earlier),
             // The others are checked all the same.
             Err(error) if args.files.len() > 1 => {
                 output.error(&error, None);
                 failed = true;
             }
-            checked => checked?,
+            Err(error) => return Err(error),
         }
     }
+    options.earlier.clear();
     if let Some(path) = &args.validation {
         let options = ReadOptions { is_validation: true, validation: None, examples: false, ..options.clone() };
         check(path, &options, None)?;
@@ -129,14 +131,14 @@ pub(super) fn check_file(
     report: &mut Report,
     total: &mut Summary,
     output: &Output,
-) -> Result<()> {
+) -> Result<Earlier> {
     let Source { name, bytes, is_stream } = Source::open(path, output)?;
     let mut source = BufReader::new(bytes);
     let of_stream = is_stream.then(|| ReadOptions { is_stream, ..options.clone() });
     let options = of_stream.as_ref().unwrap_or(options);
     let mut shown = Ok(());
     let mut more = Vec::new();
-    let mut summary = afina_data::read(&mut source, &name, options, &mut |item| match item {
+    let (mut summary, earlier) = afina_data::read_one_of(&mut source, &name, options, &mut |item| match item {
         Item::Diagnostic(diagnostic) => {
             if let Some(counting) = counting.as_deref_mut() {
                 counting.statistics.add_diagnostic(&diagnostic);
@@ -175,7 +177,7 @@ pub(super) fn check_file(
     total.infos += summary.infos;
     total.bytes += summary.bytes;
     shown.or_else(gone)?;
-    Ok(())
+    Ok(earlier)
 }
 
 /// A reader of the report that has gone away (`| head`) is no failure.

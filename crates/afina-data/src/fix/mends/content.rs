@@ -2,7 +2,6 @@
 
 use afina_chat::Role;
 
-use super::record::misnamed;
 use crate::{
     diagnostic::excerpt,
     fix::{
@@ -10,15 +9,17 @@ use crate::{
         mend::{Context, Mend},
     },
     json::{Kind, Value},
+    rules::typo,
 };
 
 pub(super) fn missing_content(context: &Context) -> Option<Mend> {
-    const NAMES: [&str; 7] = ["content", "contents", "text", "value", "message", "msg", "body"];
-    match misnamed(context.value(), &NAMES) {
+    match typo::only_meant(context.value(), "content") {
         Some(found) => {
             let name = excerpt(&found.key.text()?);
             Mend::safe(format!("renamed `{name}` to `content`"), [rename(found, "content")])
         }
+        // Several that may be it: none of them goes.
+        None if typo::all_meant(context.value(), "content").next().is_some() => None,
         None => no_content(context),
     }
 }

@@ -2,7 +2,6 @@
 
 use afina_chat::Role;
 
-use super::record::misnamed;
 use crate::{
     Method,
     diagnostic::excerpt,
@@ -11,13 +10,13 @@ use crate::{
         mend::{Context, Mend},
     },
     json::{Kind, Value},
+    rules::typo,
 };
 
 /// The role under another name; in an answer of a preference pair, the only role there is.
 pub(super) fn missing_role(context: &Context) -> Option<Mend> {
     let message = context.value();
-    if let Some(found) = misnamed(message, &["role", "from", "speaker", "author", "sender"]) {
-        found.value.text()?;
+    if let Some(found) = typo::only_meant(message, "role") {
         let name = excerpt(&found.key.text()?);
         return Mend::safe(format!("renamed `{name}` to `role`"), [rename(found, "role")]);
     }
@@ -141,36 +140,50 @@ mod tests {
                 r#"{"role":"assistant","content":{"a": "b\n"}},{"role":"user","content":{"type":"text","text":"x"}}"#,
                 r#"{"role":"user","content":["x",{"text":"y"},{"type":"input_text","text":"z"}]}"#,
                 r#"{"role":"user","content":"x","id":null,"seen":[]}"#,
+                r#"{"rol":"asistente","contenido":"x","wieght":0},{"role":"user","contnet":"y","nombre":"Ana"}"#,
+                r#"{"role":"assistant","content":"x","weight":1,"wieght":0},{"role":"user","text":"y","value":"z"}"#,
             ],
             expect![[r#"
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"system","content":"x"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":1},{"role":"user","content":"y"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"y","name":"7"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"42"},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"{\"a\": \"b\\n\"}"},{"role":"user","content":[{"type":"text","text":"x"}]},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type": "text", "text": "x"},{"type":"text","text":"y"},{"type":"text","text":"z"}]},{"role":"assistant","content":"Ok."}]}
-            {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"Ok."}]}
-            ──
-            1 → 1: unknown-role: wrote `user` for `Human`
-            1 → 1: missing-role: renamed `from` to `role`
-            1 → 1: missing-content: renamed `value` to `content`
-            1 → 1: unknown-role: wrote `assistant` for `gpt`
-            2 → 2: developer-role: wrote `system` for `developer`
-            3 → 3: weight-invalid: wrote weight 1 for `1.0`
-            3 → 3: weight-on-non-assistant: removed `weight` (0) of a message that is not trained
-            4 → 4: weight-invalid: wrote weight 0 for `"0"`
-            4 → 4: name-invalid: put the name `7` in quotes
-            5 → 5: content-not-string: put the content `42` in quotes
-            5 → 5: message-not-object: removed null from the messages
-            6 → 6: content-object: wrote the object as a string with JSON in it
-            6 → 6: content-object: put the content part in a list
-            7 → 7: part-not-object: made a string a text part
-            7 → 7: part-type-missing: gave a part the type `text`
-            7 → 7: part-type-unknown: wrote a part of type `input_text` as the chat format has it
-            8 → 8: unknown-message-key: removed the key `id` with `null`
-            8 → 8: unknown-message-key: removed the key `seen` with `[]`
-        "#]],
+                {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"system","content":"x"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":1},{"role":"user","content":"y"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"y","name":"7"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"42"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"{\"a\": \"b\\n\"}"},{"role":"user","content":[{"type":"text","text":"x"}]},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":[{"type": "text", "text": "x"},{"type":"text","text":"y"},{"type":"text","text":"z"}]},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"user","content":"x"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":0},{"role":"user","content":"y","name":"Ana"},{"role":"assistant","content":"Ok."}]}
+                {"messages":[{"role":"user","content":"Hi."},{"role":"assistant","content":"x","weight":1,"wieght":0},{"role":"user","text":"y","value":"z"},{"role":"assistant","content":"Ok."}]}
+                ──
+                1 → 1: unknown-role: wrote `user` for `Human`
+                1 → 1: missing-role: renamed `from` to `role`
+                1 → 1: missing-content: renamed `value` to `content`
+                1 → 1: unknown-role: wrote `assistant` for `gpt`
+                2 → 2: developer-role: wrote `system` for `developer`
+                3 → 3: weight-invalid: wrote weight 1 for `1.0`
+                3 → 3: weight-on-non-assistant: removed `weight` (0) of a message that is not trained
+                4 → 4: weight-invalid: wrote weight 0 for `"0"`
+                4 → 4: name-invalid: put the name `7` in quotes
+                5 → 5: content-not-string: put the content `42` in quotes
+                5 → 5: message-not-object: removed null from the messages
+                    null
+                6 → 6: content-object: wrote the object as a string with JSON in it
+                6 → 6: content-object: put the content part in a list
+                7 → 7: part-not-object: made a string a text part
+                7 → 7: part-type-missing: gave a part the type `text`
+                7 → 7: part-type-unknown: wrote a part of type `input_text` as the chat format has it
+                8 → 8: unknown-message-key: removed the key `id` with `null`
+                8 → 8: unknown-message-key: removed the key `seen` with `[]`
+                9 → 9: missing-role: renamed `rol` to `role`
+                9 → 9: missing-content: renamed `contenido` to `content`
+                9 → 9: unknown-message-key: renamed `wieght` to `weight`
+                9 → 9: missing-content: renamed `contnet` to `content`
+                9 → 9: unknown-message-key: renamed `nombre` to `name`
+                9 → 9: unknown-role: wrote `assistant` for `asistente`
+                left 10 → 10: unknown-message-key
+                left 10 → 10: missing-content
+                left 10 → 10: unknown-message-key
+            "#]],
         );
     }
 }

@@ -3,11 +3,12 @@
 use crate::{
     diagnostic::excerpt,
     fix::{
-        edit::{Edit, in_list, member, remove_item, remove_member, rename, says_nothing},
+        edit::{Edit, in_list, remove_item, remove_member, rename, says_nothing},
         mend::{Context, Mend},
         syntax::decoded,
     },
     json::{Kind, Value},
+    rules::{format, messages, typo},
 };
 
 /// Whether this is a list of messages.
@@ -20,7 +21,11 @@ pub(super) fn is_message(value: Value) -> bool {
 }
 
 pub(super) fn record_not_object(context: &Context) -> Option<Mend> {
-    let list = Some(context.record).filter(|record| is_message_list(*record))?;
+    let Some(list) = Some(context.record).filter(|record| is_message_list(*record)) else {
+        // Records in a list are not nothing.
+        let records = context.record.items().any(|item| item.kind() == Kind::Object);
+        return if records { None } else { Mend::remove_line("removed the line: it is no record") };
+    };
     Mend::safe("put the messages in a record", [Edit::replace(list, format!("{{\"messages\": {}}}", list.raw()))])
 }
 
@@ -40,22 +45,32 @@ pub(super) fn duplicate_key(context: &Context) -> Option<Mend> {
 }
 
 pub(super) fn missing_messages(context: &Context) -> Option<Mend> {
-    const NAMES: [&str; 10] =
-        ["messages", "message", "msgs", "chat", "conversation", "dialog", "dialogue", "turns", "history", "mesages"];
-    let like = |name: &str| NAMES.contains(&name.trim().to_lowercase().as_str());
-    let mut found = context.record.members().filter(|member| member.key.text().is_some_and(|name| like(&name)));
-    let (only, None) = (found.next()?, found.next()) else { return None };
+    if context.record.members().next().is_none() {
+        return Mend::remove_line("removed the line: it is an empty object");
+    }
+    let only = typo::only_meant(context.record, "messages")?;
     is_message_list(only.value).then_some(())?;
     let name = excerpt(&only.key.text()?);
     Mend::safe(format!("renamed `{name}` to `messages`"), [rename(only, "messages")])
 }
 
-/// A key that the format does not know. What says nothing can go; anything else is information.
+/// A key that the format does not know. One that is misspelled gets its name, if that is free. What says nothing can
+/// go; anything else is information.
 pub(super) fn unknown_key(context: &Context) -> Option<Mend> {
     let object = context.above(1)?;
     let member = object.members().find(|member| member.key.span().start == context.at)?;
+    let name = member.key.text()?;
+    let known = match context.message() {
+        Some((_, message, _)) => messages::known_keys(&message),
+        None => format::known_keys(context.options.method),
+    };
+    if let Some(meant) = typo::meant_key(&name, member.value, &typo::missing(object, known)) {
+        // Two keys for one: nobody knows which.
+        let only = typo::only_meant(object, meant)?;
+        return Mend::safe(format!("renamed `{}` to `{meant}`", excerpt(&name)), [rename(only, meant)]);
+    }
     let edits = [remove_member(object, context.at)?];
-    let (name, value) = (excerpt(&member.key.text()?), excerpt(member.value.raw()));
+    let (name, value) = (excerpt(&name), excerpt(member.value.raw()));
     let what = format!("removed the key `{name}` with `{value}`");
     if says_nothing(member.value) { Mend::safe(what, edits) } else { Mend::not_safe(what, edits) }
 }
@@ -89,13 +104,6 @@ pub(super) fn message_not_object(context: &Context) -> Option<Mend> {
         }
         _ => None,
     }
-}
-
-/// Another name of a key that is missing.
-pub(super) fn misnamed<'t>(object: Value<'t>, names: &[&str]) -> Option<crate::json::Member<'t>> {
-    let like = |name: &str| names.contains(&name.trim().to_lowercase().as_str());
-    let found = object.members().find(|found| found.key.text().is_some_and(|name| like(&name)))?;
-    member(object, &found.key.text()?)
 }
 
 #[cfg(test)]

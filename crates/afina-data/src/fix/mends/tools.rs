@@ -340,17 +340,22 @@ mod tests {
                 {"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"call_1_0","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":"1"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}──
                 1 → 1: tool-message-orphan: named the call that is answered, `a`, for `b`
                 1 → 1: duplicate-tool-name: removed a tool that is declared twice in the same words
+                    {"type":"function","function":{"name":"f"}}
                 2 → 2: tool-message-orphan: named the call that is answered, `a`, for `c`
                 2 → 2: duplicate-tool-name: removed a tool that is declared twice in the same words
+                    {"type":"function","function":{"name":"f"}}
                 3 → 3: duplicate-tool-name: removed a tool that is declared twice in the same words
-                left 3: tool-message-orphan
-                left 3: tool-message-orphan
+                    {"type":"function","function":{"name":"f"}}
+                left 3 → 3: tool-message-orphan
+                left 3 → 3: tool-message-orphan
                 4 → 4: tool-call-missing-id: gave a call the id of its answer, `a`
                 4 → 4: duplicate-tool-name: removed a tool that is declared twice in the same words
+                    {"type":"function","function":{"name":"f"}}
                 5 → 5: tool-call-missing-id: gave a call the id `call_1_0`
                 5 → 5: duplicate-tool-name: removed a tool that is declared twice in the same words
-                left 5: tool-message-orphan
-                left 5: tool-message-orphan
+                    {"type":"function","function":{"name":"f"}}
+                left 5 → 5: tool-message-orphan
+                left 5 → 5: tool-message-orphan
             "#]],
         );
     }

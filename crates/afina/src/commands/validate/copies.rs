@@ -1,83 +1,86 @@
 //! `--fix` and `--redact`: copies of a data file, never the file itself.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, IntoInnerError, Write};
-use std::path::Path;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 
-use afina_checkpoint::AtomicFile;
 use afina_data::scan::{self, Wanted};
-use afina_data::{FixItem, ReadOptions};
+use afina_data::{Diagnostic, FixItem, ReadOptions};
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::open;
-use crate::Usage;
+use crate::args::Validate;
+use crate::commands::out_file::OutFile;
 use crate::commands::{OK, REFUSED};
 use crate::output::Output;
 
-pub fn fix(from: &Path, to: &Path, options: &ReadOptions, unsafe_fixes: bool, output: &Output) -> Result<u8> {
-    let (name, file, mut out) = copy(from, to)?;
+pub fn fix(from: &Path, to: &Path, options: &ReadOptions, args: &Validate, output: &Output) -> Result<u8> {
+    let (name, file, mut out) = copy(from, to, args, output)?;
+    let to_stdout = out.is_stdout();
+    let say = |text: &str| if to_stdout { output.faults(text) } else { output.stream(text) };
     let (mut changes, mut left) = (Vec::new(), Vec::new());
     let mut log = |item: FixItem| match item {
         FixItem::Change(change) => {
             if output.json {
                 changes.push(change);
             } else {
-                output.stream(&format!("{change}\n"));
+                say(&format!("{change}\n"));
             }
         }
-        FixItem::Left(diagnostic) => left.push(diagnostic),
+        FixItem::Left { found, .. } => left.push(found),
+        FixItem::LeftInWhole(found) => left.push(Diagnostic { file: to.display().to_string(), ..found }),
     };
-    let summary = afina_data::fix(&mut BufReader::new(file), &name, options, unsafe_fixes, &mut out, &mut log)
+    let summary = afina_data::fix(&mut BufReader::new(file), &name, options, args.unsafe_fixes, &mut out, &mut log)
         .with_context(|| format!("failed to mend `{name}`"))?;
-    commit(out, to)?;
+    out.commit()?;
     if !output.json {
-        left.iter().for_each(|diagnostic| output.stream(&format!("left: {diagnostic}\n")));
+        left.iter().for_each(|diagnostic| say(&format!("left: {diagnostic}\n")));
     }
     let text = format!(
-        "{} in {}, {} removed, {} left; written to `{}`",
+        "{}: {} mended, {} removed, {} written; {} left; written to `{}`",
         counted(summary.changes, "change"),
         counted(summary.changed, "record"),
-        counted(summary.removed, "record"),
+        summary.removed,
+        summary.records,
         counted(summary.left, "error"),
         to.display()
     );
-    output.result(&text, &json!({ "changes": changes, "left": left, "summary": summary, "to": to }));
+    match to_stdout {
+        true => output.note(&text),
+        false => output.result(&text, &json!({ "changes": changes, "left": left, "summary": summary, "to": to })),
+    }
     Ok(if summary.left > 0 { REFUSED } else { OK })
 }
 
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-pub fn redact(from: &Path, to: &Path, output: &Output) -> Result<u8> {
-    let (name, file, mut out) = copy(from, to)?;
+pub fn redact(from: &Path, to: &Path, args: &Validate, output: &Output) -> Result<u8> {
+    let (name, file, mut out) = copy(from, to, args, output)?;
+    let to_stdout = out.is_stdout();
     let done = scan::redact(&mut BufReader::new(file), &mut out, Wanted::ALL)
         .with_context(|| format!("failed to redact `{name}`"))?;
-    commit(out, to)?;
+    out.commit()?;
     let mut text: String = done
         .kinds
         .iter()
         .map(|(kind, count)| format!("{:<8} {} places, {} different\n", kind.label(), count.places, count.values))
         .collect();
     text += &format!("{} of {} lines changed; written to `{}`", done.changed_lines, done.lines, to.display());
-    output.result(&text, &json!({ "redaction": done, "to": to }));
+    match to_stdout {
+        true => output.note(&text),
+        false => output.result(&text, &json!({ "redaction": done, "to": to })),
+    }
     Ok(OK)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(String, File, BufWriter<AtomicFile>)> {
-    if from == to || (to.exists() && from.canonicalize()? == to.canonicalize()?) {
-        let message = format!("`{}` is the file itself", to.display());
-        return Err(Usage::error(message, "name another file: the original is never written"));
-    }
-    let (name, file) = open(from)?;
-    let out = AtomicFile::create(to).with_context(|| format!("failed to write `{}`", to.display()))?;
-    Ok((name, file, BufWriter::new(out)))
+/// `1 change`, `2 changes`.
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-fn commit(mut out: BufWriter<AtomicFile>, to: &Path) -> Result<()> {
-    let failed = || format!("failed to write `{}`", to.display());
-    out.flush().with_context(failed)?;
-    let out = out.into_inner().map_err(IntoInnerError::into_error).with_context(failed)?;
-    out.commit().with_context(failed)
+/// The file to read, and the copy to write.
+fn copy(from: &Path, to: &Path, args: &Validate, output: &Output) -> Result<(String, File, OutFile)> {
+    let (name, file) = open(from)?;
+    let others = [&args.validation, &args.grader, &args.prices];
+    let inputs: Vec<&Path> = others.into_iter().flatten().map(PathBuf::as_path).chain([from]).collect();
+    Ok((name, file, OutFile::create(to, &inputs, output)?))
 }
