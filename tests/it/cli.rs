@@ -61,7 +61,7 @@ fn validate_tells_every_fault_with_its_place_and_exits_with_3() {
             soporte.jsonl:3:85: error[trailing-comma] /messages: expected another value after `,`, found `]`
                 | {"messages":[{"role":"user","content":"adiós"},{"role":"assistant","content":"chao"},]}
                 |                                                                                     ^
-              hint: remove the comma
+              hint: remove the comma: JSON has none before a closing bracket
 
             soporte.jsonl:1:1: info[few-examples]: expected 50 examples to start with, found 3
               hint: add examples if the answers do not get better

@@ -62,11 +62,16 @@ fn a_missing_file_does_not_keep_the_others_from_being_checked() {
               hint: add examples if the answers do not get better
             a.jsonl:1:1: info[missing-system-message]: 1 of 1 examples have no system message, the first is here
               hint: train with the system prompt that you will use
+            c.jsonl:1:1: warning[duplicate-example]: expected a new example, found the one of line 1 of `a.jsonl` again
+                | {"messages":[{"role":"user","content":"hola"},{"role":"assistant","content":"buenas"}]}
+                | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              hint: delete one of them
+
             c.jsonl:1:1: info[few-examples]: expected 50 examples to start with, found 1
               hint: add examples if the answers do not get better
             c.jsonl:1:1: info[missing-system-message]: 1 of 1 examples have no system message, the first is here
               hint: train with the system prompt that you will use
-            2 examples: 2 valid, 0 invalid
+            2 examples: 2 valid, 0 invalid; 1 warning
             --- stderr
             error: failed to open `b.jsonl`
               cause: No such file or directory (os error 2)

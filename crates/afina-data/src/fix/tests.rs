@@ -366,7 +366,7 @@ fn what_comes_to_the_head_of_the_file_is_mended_as_its_head() {
             ──
             1 → 1: bom-mid-file: removed a byte order mark
             1 → 1: file-bom: removed the byte order mark of the file
-            left 1: invalid-json
+            left 1 → 1: invalid-json
         "#]],
     );
     check(
@@ -377,7 +377,7 @@ fn what_comes_to_the_head_of_the_file_is_mended_as_its_head() {
             ──
             1 → -: blank-line: removed a blank line
             2 → -: bom-mid-file: removed a byte order mark
-            left 1: invalid-json
+            left 2 → 1: invalid-json
         "#]],
     );
     check(
@@ -389,7 +389,7 @@ fn what_comes_to_the_head_of_the_file_is_mended_as_its_head() {
             ──
             1 → -: blank-line: removed a blank line
             2 → -: bare-cr-line-endings: ended lines with `\n`, not `\r`
-            left 1: invalid-json
+            left 2 → 1: invalid-json
         "#]],
     );
     check(
@@ -415,7 +415,7 @@ fn an_array_that_cannot_be_read_on_is_left_behind() {
             1 → -: json-array-file: removed the array around the records
             1 → -: truncated-line: removed `{"messages":[{"role":"assi`, a record that was cut (unsafe)
             2 → 1: comma-between-lines: removed the comma behind the record
-            left 2: invalid-json
+            left 3 → 2: invalid-json
             4 → 3: multiple-objects-on-line: removed `]` behind the record
         "#]],
     );
@@ -428,20 +428,21 @@ fn an_array_that_cannot_be_read_on_is_left_behind() {
             ──
             1 → -: json-array-file: removed the array around the records
             2 → 1: json-array-file: took the record out of the array around the file
-            left 2: invalid-json
+            left 3 → 2: invalid-json
             5 → -: json-array-file: removed the array around the records
         "#]],
     );
     check_unsafe(
         "[\n  {   ]\n  \"a\": [\n",
         expect![[r#"
-        {   }
-        ──
-        2 → 1: invalid-json: put `}` before a bracket of the other kind
-        2 → 1: multiple-objects-on-line: removed `"a": [` behind the record (unsafe)
-        2 → 1: json-array-file: took the record out of the array around the file
-        left 1: missing-messages
-    "#]],
+            ──
+            2 → -: invalid-json: put `}` before a bracket of the other kind
+            2 → -: multiple-objects-on-line: removed `"a": [` behind the record (unsafe)
+            2 → -: json-array-file: took the record out of the array around the file
+            2 → -: missing-messages: removed the line: it is an empty object (unsafe)
+                {   }
+            left in the whole: file-empty
+        "#]],
     );
 }
 

@@ -12,7 +12,7 @@ use super::{
     paint::Paint,
 };
 use crate::{
-    diagnostic::{Diagnostic, Severity},
+    diagnostic::{Diagnostic, Severity, readable},
     number::{counted, grouped},
     read::Summary,
     report::Window,
@@ -172,7 +172,7 @@ fn block(diagnostic: &Diagnostic, window: Option<&Window>, paint: Paint) -> Stri
     let label = paint.severity(*severity, &format!("{}[{rule}]", severity.as_str()));
     let mut text = format!("{file}:{line}:{column}: {label}");
     if !pointer.is_empty() {
-        let _ = write!(text, " {}", short_pointer(pointer));
+        let _ = write!(text, " {}", readable(&short_pointer(pointer)));
     }
     let _ = writeln!(text, ": {message}");
     if let Some([line, carets]) = window.map(Window::lines) {

@@ -298,16 +298,16 @@ mod tests {
         check(
             file.join("\n"),
             expect![[r#"
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"minimum":null}}}}]}
-            {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number","minimum":"1"}}}}}]}──
-            1 → 1: nan-infinity: wrote null for `NaN`
-            1 → 1: tool-parameters-invalid: removed `minimum`, which says nothing
-            2 → 2: tool-parameters-invalid: removed `enum`, which says nothing
-            left 3: tool-parameters-invalid
-            left 4: tool-parameters-invalid
-        "#]],
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number"}}}}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"minimum":null}}}}]}
+                {"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"x":{"type":"number","minimum":"1"}}}}}]}──
+                1 → 1: nan-infinity: wrote null for `NaN`
+                1 → 1: tool-parameters-invalid: removed `minimum`, which says nothing
+                2 → 2: tool-parameters-invalid: removed `enum`, which says nothing
+                left 3 → 3: tool-parameters-invalid
+                left 4 → 4: tool-parameters-invalid
+            "#]],
         );
     }
 
