@@ -38,24 +38,27 @@ fn a_pretty_printed_record_is_one_record_and_becomes_one_line() {
         "chat.json",
         CHAT,
         expect![[r#"
-        chat.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
-          hint: rename the file, once it has one JSON object a line
-        chat.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 7 lines
-            | {  
-            | ^
-          hint: put each record on one line: `afina validate FILE --fix OUT.jsonl`
+            chat.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
+              hint: rename the file, once it has one JSON object a line
+            chat.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 7 lines
+                | {  
+                | ^
+              hint: write it on one line, as `--fix OUT` does
 
-        chat.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
-          hint: add examples: OpenAI recommends to start with 50
-        1 example: 0 valid, 1 invalid; 3 errors
-        ── fixed
-        {"messages": [{"role": "system", "content": "Eres un guía de museos que contesta con ironía."}, {"role": "user", "content": "¿Quién pintó «Las meninas»?"}, {"role": "assistant", "content": "Velázquez, aunque él se pintó primero."}]}
-        1 → 1: pretty-printed-json: put the record on one line
-        ── then
-        mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
-          hint: add examples: OpenAI recommends to start with 50
-        1 example: 1 valid, 0 invalid; 1 error
-    "#]],
+            chat.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            1 example: 0 valid, 1 invalid; 3 errors
+            up to 1 of 3 can be mended: afina validate chat.json --fix OUT
+            ── fixed
+            {"messages": [{"role": "system", "content": "Eres un guía de museos que contesta con ironía."}, {"role": "user", "content": "¿Quién pintó «Las meninas»?"}, {"role": "assistant", "content": "Velázquez, aunque él se pintó primero."}]}
+            1 → 1: pretty-printed-json: put the record on one line
+            left: -:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            ── then
+            mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            1 example: 1 valid, 0 invalid; 1 error
+        "#]],
     );
 }
 
@@ -65,40 +68,43 @@ fn a_list_that_ends_before_the_answer_is_told_by_its_causes() {
         "vision.json",
         VISION,
         expect![[r#"
-        vision.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
-          hint: rename the file, once it has one JSON object a line
-        vision.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 16 lines
-            | {
-            | ^
-          hint: put each record on one line: `afina validate FILE --fix OUT.jsonl`
+            vision.json:1:1: error[file-extension]: expected a name that ends in `.jsonl`, found `.json`
+              hint: rename the file, once it has one JSON object a line
+            vision.json:1:1: error[pretty-printed-json]: expected a record on one line, found one that spans 16 lines
+                | {
+                | ^
+              hint: write it on one line, as `--fix OUT` does
 
-        vision.json:13:4: error[trailing-comma] /messages: expected another value after `,`, found `]`
-            |   },
-            |    ^
-          hint: remove the comma: JSON has none before a closing bracket
+            vision.json:13:4: error[trailing-comma] /messages: expected another value after `,`, found `]`
+                |   },
+                |    ^
+              hint: remove the comma: JSON has none before a closing bracket
 
-        vision.json:15:3: error[invalid-json]: expected a name in double quotes, found `{`
-            |   { "role": "assistant", "content": "Drosera" }
-            |   ^
-          hint: the array before it ends too early, at the `]` in line 14, column 3: move that `]` behind this value
+            vision.json:15:3: error[invalid-json]: expected a name in double quotes, found `{`
+                |   { "role": "assistant", "content": "Drosera" }
+                |   ^
+              hint: the array before it ends too early, at the `]` in line 14, column 3: move that `]` behind this value
 
-        vision.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
-          hint: add examples: OpenAI recommends to start with 50
-        1 example: 0 valid, 1 invalid; 5 errors
-        ── fixed
-        {"messages": [{ "role": "system", "content": "Eres un asistente que reconoce plantas." }, { "role": "user", "content": "¿Qué planta es esta?" }, { "role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/plantas/drosera.jpg"}}]}, { "role": "assistant", "content": "Drosera" }]}
-        1 → 1: invalid-json: moved the `]` that ended the list too early behind the next message
-        1 → 1: trailing-comma: removed the comma before a closing bracket
-        1 → 1: pretty-printed-json: put the record on one line
-        ── then
-        mended.jsonl:1:176: info[image-policy] /messages/2/content/0: OpenAI skips examples with images of people, faces, children or CAPTCHAs, which cannot be told here
-            | …esta?" }, { "role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.…
-            |                                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-          hint: leave such images out
+            vision.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            1 example: 0 valid, 1 invalid; 5 errors
+            up to 3 of 5 can be mended: afina validate vision.json --fix OUT
+            ── fixed
+            {"messages": [{ "role": "system", "content": "Eres un asistente que reconoce plantas." }, { "role": "user", "content": "¿Qué planta es esta?" }, { "role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/plantas/drosera.jpg"}}]}, { "role": "assistant", "content": "Drosera" }]}
+            1 → 1: invalid-json: moved the `]` that ended the list too early behind the next message
+            1 → 1: trailing-comma: removed the comma before a closing bracket
+            1 → 1: pretty-printed-json: put the record on one line
+            left: -:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            ── then
+            mended.jsonl:1:176: info[image-policy] /messages/2/content/0: OpenAI skips examples with images of people, faces, children or CAPTCHAs, which cannot be told here
+                | …esta?" }, { "role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.…
+                |                                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              hint: leave such images out
 
-        mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
-          hint: add examples: OpenAI recommends to start with 50
-        1 example: 1 valid, 0 invalid; 1 error
-    "#]],
+            mended.jsonl:1:1: error[too-few-examples]: expected at least 10 examples, found 1
+              hint: add examples: OpenAI recommends to start with 50
+            1 example: 1 valid, 0 invalid; 1 error
+        "#]],
     );
 }
