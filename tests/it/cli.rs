@@ -68,7 +68,7 @@ fn validate_tells_every_fault_with_its_place_and_exits_with_3() {
             soporte.jsonl:1:1: info[missing-system-message]: 3 of 3 examples have no system message, the first is here
               hint: train with the system prompt that you will use
             3 examples: 1 valid, 2 invalid; 2 errors
-            up to 2 of 2 can be mended: afina validate soporte.jsonl --fix OUT
+            what can be mended: afina validate soporte.jsonl --fix OUT
 
             counted      1 example with 2 messages; answers in each: 1
             roles        assistant 1, user 1

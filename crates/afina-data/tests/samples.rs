@@ -48,7 +48,7 @@ fn a_pretty_printed_record_is_one_record_and_becomes_one_line() {
             chat.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
               hint: add examples: OpenAI recommends to start with 50
             1 example: 0 valid, 1 invalid; 3 errors
-            up to 1 of 3 can be mended: afina validate chat.json --fix OUT
+            what can be mended: afina validate chat.json --fix OUT
             ── fixed
             {"messages": [{"role": "system", "content": "Eres un guía de museos que contesta con ironía."}, {"role": "user", "content": "¿Quién pintó «Las meninas»?"}, {"role": "assistant", "content": "Velázquez, aunque él se pintó primero."}]}
             1 → 1: pretty-printed-json: put the record on one line
@@ -88,7 +88,7 @@ fn a_list_that_ends_before_the_answer_is_told_by_its_causes() {
             vision.json:1:1: error[too-few-examples]: expected at least 10 examples, found 1
               hint: add examples: OpenAI recommends to start with 50
             1 example: 0 valid, 1 invalid; 5 errors
-            up to 3 of 5 can be mended: afina validate vision.json --fix OUT
+            what can be mended: afina validate vision.json --fix OUT
             ── fixed
             {"messages": [{ "role": "system", "content": "Eres un asistente que reconoce plantas." }, { "role": "user", "content": "¿Qué planta es esta?" }, { "role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/plantas/drosera.jpg"}}]}, { "role": "assistant", "content": "Drosera" }]}
             1 → 1: invalid-json: moved the `]` that ended the list too early behind the next message

@@ -5,7 +5,7 @@ use afina_chat::Role;
 use super::{Cause, Parser, Value};
 use crate::view::meant_role;
 
-/// The brackets that make `text` whole, where nothing else lacks: every string in it is closed, its last value is
+/// The brackets that make `text` whole, where nothing else is missing: every string in it is closed, its last value is
 /// complete, and no message of a conversation was cut. `None`: it is whole, or more than brackets lacks.
 ///
 /// A number at the end may have lost digits, and a conversation that ends before its answer has lost that.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::text::Counts;
-use crate::{Safety, diagnostic::Severity, number::grouped, read::Summary, rules::rules};
+use crate::{Safety, diagnostic::Severity, number::grouped, rules::rules};
 
 type Rules = BTreeMap<(Severity, &'static str), Counts>;
 
@@ -35,25 +35,15 @@ pub(super) fn table(counts: &Rules, several_files: bool) -> String {
 }
 
 /// What the user can run next: to see what was left out, to have faults mended.
-pub(super) fn closing(counts: &Rules, summary: &Summary, file: &str, hidden: bool) -> String {
+pub(super) fn closing(counts: &Rules, file: &str, hidden: bool) -> String {
     let mut text = String::new();
     if hidden {
         text += "not all are shown: `--format json` has every one\n";
     }
-    let is_safe = |rule: &str| rules().iter().any(|known| known.id == rule && known.fix == Some(Safety::Safe));
-    let faults = counts.iter().filter(|((severity, _), _)| *severity != Severity::Info);
-    let mended: usize = faults.filter(|((_, rule), _)| is_safe(rule)).map(|(_, counts)| counts.total).sum();
+    let is_mended = |rule: &str| rules().iter().any(|known| known.id == rule && known.fix == Some(Safety::Safe));
     // What came through a pipe is gone.
-    let is_file = file != "-" && file != "<stdin>";
-    if mended > 0 && is_file {
-        let total = summary.errors + summary.warnings;
-        let _ = writeln!(
-            text,
-            "up to {} of {} can be mended: afina validate {} --fix OUT",
-            grouped(mended as u64),
-            grouped(total.max(mended) as u64),
-            quoted(file)
-        );
+    if file != "-" && file != "<stdin>" && counts.keys().any(|(_, rule)| is_mended(rule)) {
+        let _ = writeln!(text, "what can be mended: afina validate {} --fix OUT", quoted(file));
     }
     text
 }

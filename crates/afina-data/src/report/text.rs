@@ -120,7 +120,7 @@ impl TextReport {
         text += &verdict(summary);
         text.push('\n');
         let file = if self.several_files { "FILE" } else { &self.file };
-        text + &closing(&self.counts, summary, file, hidden)
+        text + &closing(&self.counts, file, hidden)
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
 
             60 examples: 0 valid, 60 invalid; 60 errors, 60 warnings
             not all are shown: `--format json` has every one
-            up to 60 of 120 can be mended: afina validate x.jsonl --fix OUT
+            what can be mended: afina validate x.jsonl --fix OUT
         "#]].assert_eq(&render_text(&diagnostics, &summary, 20));
     }
 
@@ -317,7 +317,7 @@ mod tests {
 
             16 examples: 0 valid, 16 invalid; 16 errors, 15 warnings
             not all are shown: `--format json` has every one
-            up to 31 of 31 can be mended: afina validate x.jsonl --fix OUT
+            what can be mended: afina validate x.jsonl --fix OUT
         "#]].assert_eq(&render_text(&diagnostics, &summary, 5));
     }
 

@@ -39,6 +39,9 @@ const PREFIXES: [&str; 24] = [
     "### Asistente",
 ];
 
+/// Bytes of the longest of them that has a colon.
+const LONGEST_NAME: usize = 10;
+
 /// The rules of a message's texts.
 pub(crate) fn check_prose(message: &Message, out: &mut Findings) {
     let spoken = matches!(message.meant, Some(Role::User | Role::Assistant | Role::System | Role::Developer) | None);
@@ -83,8 +86,9 @@ pub(super) fn is_harmless(raw: &str, suspects: Suspects) -> bool {
     let edges = [first, last].iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'\\') || at_end;
     let spaces = matches!(first, 0xC2 | 0xE1..=0xE3)
         || last > 0x7F && raw.ends_with(|char: char| char > '\u{7F}' && char.is_whitespace());
-    let is_prefix = |prefix: &str| prefix.as_bytes()[0] == first && raw.starts_with(prefix);
-    if edges || spaces || PREFIXES.into_iter().any(is_prefix) || is_prefix("System:") {
+    // What speakers are called begins with `#` or ends with a colon.
+    let prefix = first == b'#' || bytes[..bytes.len().min(LONGEST_NAME)].contains(&b':');
+    if edges || spaces || prefix {
         return false;
     }
     // Without a branch in it, the loop becomes vector instructions.
@@ -326,6 +330,7 @@ fn assistant_edge_whitespace(message: &Message, value: Value, text: &str, out: &
 mod tests {
     use expect_test::expect;
 
+    use super::*;
     use crate::{
         Method, Profile, ReadOptions, control_tokens_of,
         testing::{check_messages, check_with},
@@ -429,5 +434,14 @@ mod tests {
             ],
             expect![""],
         );
+    }
+
+    #[test]
+    fn the_quick_look_knows_how_speakers_are_called() {
+        for prefix in PREFIXES.into_iter().chain(["System:"]) {
+            assert!(prefix.starts_with('#') || prefix.find(':') < Some(LONGEST_NAME), "{prefix}");
+            let raw = format!("{prefix} the answer is quite long");
+            assert!(!is_harmless(&raw, Suspects { marks: false, escapes: false }), "{raw}");
+        }
     }
 }

@@ -187,7 +187,7 @@ pub(crate) fn truncated_line(fault: &Fault, text: &str, out: &mut Findings) {
         _ => "a value",
     };
     let hint = match missing_brackets(text) {
-        Some(brackets) => format!("write `{brackets}` behind it: nothing else lacks"),
+        Some(brackets) => format!("write `{brackets}` behind it: nothing else is missing"),
         None => "the file was cut here: write the record again, or delete the line".to_owned(),
     };
     out.error("truncated-line", fault, format!("the record ends inside {inside}"), hint);

@@ -75,6 +75,7 @@ pub enum OpenAiTokenizer {
 
 #[derive(Debug, Args)]
 pub struct Convert {
+    /// JSON or JSONL in another format
     pub file: PathBuf,
     /// The format of the file [default: told by its keys]
     #[arg(long, value_name = "FORMAT")]
@@ -86,6 +87,7 @@ pub struct Convert {
 
 #[derive(Debug, Args)]
 pub struct Split {
+    /// JSONL
     pub file: PathBuf,
     /// Share of the records for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]

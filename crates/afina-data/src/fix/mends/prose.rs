@@ -97,13 +97,16 @@ mod tests {
             format!(r#"{{"messages":[{{"role":"user","content":"{text}"}},{{"role":"assistant","content":"ok"}}]}}"#)
         };
         let often = format!("1{}º", "Â".repeat(40));
-        check_unsafe([record("cafÃƒÂ© Ã±"), record(&often), record("Âme â‚¬")].join("\n"), expect![[r#"
+        check_unsafe(
+            [record("cafÃƒÂ© Ã±"), record(&often), record("Âme â‚¬")].join("\n"),
+            expect![[r#"
             {"messages":[{"role":"user","content":"café ñ"},{"role":"assistant","content":"ok"}]}
             {"messages":[{"role":"user","content":"1º"},{"role":"assistant","content":"ok"}]}
             {"messages":[{"role":"user","content":"Âme €"},{"role":"assistant","content":"ok"}]}──
             1 → 1: mojibake: wrote `é` for `ÃƒÂ©`, and 1 more (unsafe)
             2 → 2: mojibake: wrote `º` for `ÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂÂ…` (unsafe)
             3 → 3: mojibake: wrote `€` for `â‚¬` (unsafe)
-        "#]]);
+        "#]],
+        );
     }
 }
