@@ -26,6 +26,7 @@ use source::{Source, open};
 pub(super) const SHOWN_OF_A_RULE: usize = 20;
 
 pub fn run(args: &Validate, output: &Output) -> Result<u8> {
+    crate::allocator::avoid_huge_pages();
     flags::check_flags(args, output)?;
     let mut options = flags::options(args)?;
     let one_file = || match args.files.as_slice() {

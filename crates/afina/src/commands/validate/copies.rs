@@ -62,7 +62,9 @@ pub fn redact(from: &Path, to: &Path, args: &Validate, output: &Output) -> Resul
     let mut text: String = done
         .kinds
         .iter()
-        .map(|(kind, count)| format!("{:<8} {} places, {} different\n", kind.label(), count.places, count.values))
+        .map(|(kind, count)| {
+            format!("{:<8} {}, {} different\n", kind.label(), counted(count.places, "place"), count.values)
+        })
         .collect();
     text += &format!("{} of {} lines changed; written to `{}`", done.changed_lines, done.lines, to.display());
     match to_stdout {
