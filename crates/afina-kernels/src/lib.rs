@@ -1,0 +1,31 @@
+//! CPU kernels of a Llama and of its LoRA training, over plain slices: no tensor library here.
+//!
+//! Activations lie in panels of sixteen tokens, so that everything computed for a token is computed for sixteen at once, and matrices in
+//! panels that products with them and with their transposes both read in order. No result depends on the number of threads.
+
+mod cpu;
+mod exp;
+#[cfg(test)]
+mod testing;
+mod tile;
+
+mod matrix;
+mod panels;
+mod product;
+mod weight_gradient;
+
+pub mod adamw;
+pub mod attention;
+pub mod attention_backward;
+pub mod block;
+mod cross_entropy;
+pub mod rms_norm;
+mod rope;
+pub mod swiglu;
+
+pub use cpu::Cpu;
+pub use cross_entropy::{HeadLoss, linear_cross_entropy};
+pub use matrix::{Matrix, Precision};
+pub use panels::{Activations, LANES};
+pub use product::linear;
+pub use rope::RopeAngles;
