@@ -12,7 +12,7 @@ use afina_checkpoint::{
     AdapterConfig, CHAT_TEMPLATE, ModelDir, RunDir, TrainedWith, chat_template, sha256_file, sha256_hex, write_adapter,
 };
 use afina_data::{Batch, Share, TokenizedExample, epoch_examples, pack, unpacked};
-use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
+use afina_model::{Llama, LoraConfig, LoraSet, Precision, load_llama};
 use afina_train::{
     AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, activation_bytes,
     available_memory_bytes, csv_row, evaluate, load_checkpoint, peak_memory_bytes, read_state, save_checkpoint,
@@ -75,7 +75,7 @@ pub fn run(
     }
 
     // 4. The model (frozen) and the adapter.
-    let model = load_llama(&base, device, &mut |done, total| {
+    let model = load_llama(&base, device, Precision::F32, &mut |done, total| {
         on_event(Event::Loading { done, total });
     })?;
     let lora_config =

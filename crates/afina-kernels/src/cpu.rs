@@ -64,7 +64,10 @@ pub(crate) fn run<K: Kernel>(cpu: Cpu, kernel: K) -> K::Output {
         Cpu::Avx2 => unsafe { run_avx2(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Cpu::Avx512 | Cpu::Avx512Bf16 => unsafe { run_avx512(kernel) },
+        Cpu::Avx512 => unsafe { run_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Cpu::Avx512Bf16 => unsafe { run_avx512_bf16(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => kernel.run::<Portable>(),
     }
@@ -79,7 +82,13 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Avx512>()
+    kernel.run::<Avx512<false>>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512<true>>()
 }
 
 /// Sixteen floats, and the size of the tile of outputs that the registers hold: `ROWS` × `PANELS` of them.
@@ -92,6 +101,11 @@ pub(crate) trait Simd: Copy {
     fn splat(x: f32) -> Self::V;
     /// `a · b + c`, rounded once where the processor can.
     fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a.0 · b.0 + a.1 · b.1 + c` of pairs of bf16, the first of a pair in the low half; `b` is sixteen pairs.
+    ///
+    /// # Safety
+    /// Sixteen pairs can be read at `b`.
+    unsafe fn mul_add_pairs(a: u32, b: *const u32, c: Self::V) -> Self::V;
     fn sum(v: Self::V) -> f32;
     /// # Safety
     /// Sixteen floats can be read at `p`.
@@ -123,6 +137,17 @@ impl Simd for Portable {
     fn mul_add(a: [f32; 16], b: [f32; 16], mut c: [f32; 16]) -> [f32; 16] {
         for lane in 0..16 {
             c[lane] += a[lane] * b[lane];
+        }
+        c
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add_pairs(a: u32, b: *const u32, mut c: [f32; 16]) -> [f32; 16] {
+        // SAFETY: the caller's promise.
+        let b = unsafe { b.cast::<[u32; 16]>().read_unaligned() };
+        let (low, high) = (f32::from_bits(a << 16), f32::from_bits(a & 0xFFFF_0000));
+        for lane in 0..16 {
+            c[lane] += low * f32::from_bits(b[lane] << 16) + high * f32::from_bits(b[lane] & 0xFFFF_0000);
         }
         c
     }
@@ -196,6 +221,21 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn mul_add_pairs(a: u32, b: *const u32, c: Pair) -> Pair {
+            unsafe {
+                let (low, high) =
+                    (_mm256_set1_ps(f32::from_bits(a << 16)), _mm256_set1_ps(f32::from_bits(a & 0xFFFF_0000)));
+                let half = |b: *const u32, c: __m256| {
+                    let b = _mm256_loadu_si256(b.cast());
+                    let of_high = _mm256_and_si256(b, _mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+                    let c = _mm256_fmadd_ps(low, _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b)), c);
+                    _mm256_fmadd_ps(high, _mm256_castsi256_ps(of_high), c)
+                };
+                Pair(half(b, c.0), half(b.add(8), c.1))
+            }
+        }
+
+        #[inline(always)]
         fn sum(v: Pair) -> f32 {
             unsafe {
                 let eight = _mm256_add_ps(v.0, v.1);
@@ -219,12 +259,12 @@ mod x86 {
         }
     }
 
-    /// Thirty-two registers: 12 rows × two panels are twenty-four sums.
+    /// Thirty-two registers: 12 rows × two panels are twenty-four sums. `BF16`: with `vdpbf16ps`.
     #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Avx512;
+    pub(crate) struct Avx512<const BF16: bool>;
 
     // SAFETY (of every intrinsic here): a kernel at this level runs only where the processor has AVX-512 F.
-    impl Simd for Avx512 {
+    impl<const BF16: bool> Simd for Avx512<BF16> {
         type V = __m512;
         const ROWS: usize = 12;
         const PANELS: usize = 2;
@@ -242,6 +282,21 @@ mod x86 {
         #[inline(always)]
         fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add_pairs(a: u32, b: *const u32, c: __m512) -> __m512 {
+            unsafe {
+                let (a, b) = (_mm512_set1_epi32(a as i32), _mm512_loadu_si512(b.cast()));
+                if BF16 {
+                    // SAFETY: both are 512 bits; a pair of bf16 is 32 of them.
+                    let pairs = |x: __m512i| std::mem::transmute::<__m512i, __m512bh>(x);
+                    return _mm512_dpbf16_ps(c, pairs(a), pairs(b));
+                }
+                let low = |x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x));
+                let high = |x| _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF_0000_u32 as i32)));
+                _mm512_fmadd_ps(high(a), high(b), _mm512_fmadd_ps(low(a), low(b), c))
+            }
         }
 
         #[inline(always)]

@@ -10,8 +10,10 @@ mod testing;
 mod tile;
 
 mod matrix;
+mod pairs;
 mod panels;
 mod product;
+mod staged;
 mod weight_gradient;
 
 pub mod adamw;

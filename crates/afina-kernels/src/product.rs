@@ -7,8 +7,10 @@ use rayon::prelude::*;
 
 use crate::cpu::{Cpu, Kernel, Simd, run};
 use crate::matrix::{Matrix, Values};
+use crate::pairs::Pairs;
 use crate::panels::{Activations, LANES, WIDTH};
-use crate::tile::{Shared, accumulate, load, store, with_rows};
+use crate::staged::Staged;
+use crate::tile::{Shared, accumulate, accumulate_pairs, load, store, with_rows};
 
 /// A matrix and the features of some activations that it is multiplied with, from `first` on.
 #[derive(Clone, Copy)]
@@ -47,7 +49,8 @@ pub(crate) fn forward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activation
         assert_eq!(term.matrix.rows(), rows, "all terms have the same rows");
         assert!(term.first + term.matrix.columns() <= term.x.features(), "a term reads features that are there");
     }
-    share(cpu, Direction::Forward, terms, onto, rows, out, first);
+    let shape = Shape { direction: Direction::Forward, features: rows, first };
+    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
 }
 
 /// `out[.., first..first + columns] = onto + Σ Mᵀ·x`; all matrices have the same columns.
@@ -57,7 +60,8 @@ pub(crate) fn backward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activatio
         assert_eq!(term.matrix.columns(), columns, "all terms have the same columns");
         assert!(term.first + term.matrix.rows() <= term.x.features(), "a term reads features that are there");
     }
-    share(cpu, Direction::Backward, terms, onto, columns, out, first);
+    let shape = Shape { direction: Direction::Backward, features: columns, first };
+    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
 }
 
 #[derive(Clone, Copy)]
@@ -66,16 +70,18 @@ enum Direction {
     Backward,
 }
 
-/// Deals the result out in pieces: `SPAN` features × `GROUP` panels of tokens.
-fn share(
-    cpu: Cpu,
+/// Which features of the result a product is.
+#[derive(Clone, Copy)]
+struct Shape {
     direction: Direction,
-    terms: &[Term],
-    onto: Onto,
     features: usize,
-    out: &mut Activations,
     first: usize,
-) {
+}
+
+/// Deals the result out in pieces: `SPAN` features × `GROUP` panels of tokens. With `rounds`, what is multiplied with a bf16 matrix is
+/// rounded to bf16 as well.
+fn share(cpu: Cpu, shape: Shape, terms: &[Term], onto: Onto, out: &mut Activations, rounds: bool) {
+    let Shape { direction, features, first } = shape;
     assert!(first + features <= out.features(), "the result has room");
     for term in terms {
         assert_eq!(term.x.tokens(), out.tokens(), "as many tokens in as out");
@@ -83,6 +89,13 @@ fn share(
     if let Onto::Residual(residual) = onto {
         assert_eq!((residual.tokens(), residual.features()), (out.tokens(), out.features()), "what is added fits");
     }
+    let pairs: Vec<Option<Pairs>> = terms
+        .iter()
+        .map(|term| {
+            let in_pairs = rounds && matches!(term.matrix.values(), Values::Bf16(_)) && term.first.is_multiple_of(2);
+            in_pairs.then(|| Pairs::new(cpu, term.x))
+        })
+        .collect();
     let (panels, out_features) = (out.panels(), out.features());
     let out = Shared::new(out.data_mut());
     let (spans, groups) = (features.div_ceil(SPAN), panels.div_ceil(GROUP));
@@ -93,6 +106,7 @@ fn share(
             Piece {
                 direction,
                 terms,
+                pairs: &pairs,
                 onto,
                 out,
                 out_features,
@@ -107,6 +121,8 @@ fn share(
 struct Piece<'a> {
     direction: Direction,
     terms: &'a [Term<'a>],
+    /// Of each term, where its numbers are multiplied as pairs.
+    pairs: &'a [Option<Pairs>],
     onto: Onto<'a>,
     out: Shared,
     out_features: usize,
@@ -141,9 +157,11 @@ impl Piece<'_> {
 
     /// `R` rows of the matrices with every panel of the piece.
     #[inline(always)]
-    fn forward_rows<S: Simd, const R: usize>(&self, row: usize, scratch: &mut Vec<f32>) {
+    fn forward_rows<S: Simd, const R: usize>(&self, row: usize, scratch: &mut Vec<u32>) {
         scratch.clear();
-        let staged: Vec<Staged> = self.terms.iter().map(|term| Staged::rows(term.matrix, row, R, scratch)).collect();
+        let terms = self.terms.iter().zip(self.pairs);
+        let staged: Vec<Staged> =
+            terms.map(|(term, pairs)| Staged::rows(term.matrix, row, R, pairs.is_some(), scratch)).collect();
         let mut panel = self.panels.start;
         while panel < self.panels.end {
             if S::PANELS == 2 && panel + 1 < self.panels.end {
@@ -162,22 +180,30 @@ impl Piece<'_> {
         row: usize,
         panel: usize,
         staged: &[Staged],
-        scratch: &[f32],
+        scratch: &[u32],
     ) {
         let mut sums = self.begin::<S, R, P>(row, panel);
-        for (term, staged) in self.terms.iter().zip(staged) {
-            let b_panel = term.x.features() * LANES;
+        for ((term, pairs), staged) in self.terms.iter().zip(self.pairs).zip(staged) {
             let columns = term.matrix.columns();
-            let (a, step) = match staged {
-                Staged::Direct(values, step) => (*values, *step),
-                Staged::Copied(start) => (scratch[*start..].as_ptr(), R * WIDTH),
-            };
+            let (a, step) = staged.values(scratch);
             for (segment, start) in (0..columns).step_by(WIDTH).enumerate() {
                 let length = WIDTH.min(columns - start);
                 // SAFETY: `a` holds R rows in every panel of the matrix; `x` has the term's features in `P` panels from `panel` on.
                 unsafe {
-                    let b = term.x.data().as_ptr().add(panel * b_panel + (term.first + start) * LANES);
-                    accumulate::<S, R, P, WIDTH, 1>(&mut sums, a.add(segment * step), b, b_panel, length);
+                    let a = a.add(segment * step);
+                    match pairs {
+                        None => {
+                            let b_panel = term.x.features() * LANES;
+                            let b = term.x.data().as_ptr().add(panel * b_panel + (term.first + start) * LANES);
+                            accumulate::<S, R, P, WIDTH, 1>(&mut sums, a.cast(), b, b_panel, length);
+                        }
+                        Some(pairs) => {
+                            let b_panel = pairs.panel();
+                            let b = pairs.data().as_ptr().add(panel * b_panel + (term.first + start) / 2 * LANES);
+                            let length = length.div_ceil(2);
+                            accumulate_pairs::<S, R, P, { WIDTH / 2 }, 1>(&mut sums, a, b, b_panel, length);
+                        }
+                    }
                 }
             }
         }
@@ -189,16 +215,17 @@ impl Piece<'_> {
     fn backward<S: Simd>(&self) {
         let mut scratch = Vec::new();
         let mut started = false;
-        for term in self.terms {
+        for (term, pairs) in self.terms.iter().zip(self.pairs) {
             for block in (0..term.matrix.rows()).step_by(BLOCK) {
                 let rows = block..(block + BLOCK).min(term.matrix.rows());
                 let mut column = self.features.start;
                 while column < self.features.end {
-                    let staged = Staged::columns(term.matrix, column / WIDTH, &rows, &mut scratch);
+                    let staged = Staged::columns(term.matrix, column / WIDTH, &rows, pairs.is_some(), &mut scratch);
+                    let of_block = Block { term, pairs: pairs.as_ref(), rows: rows.clone(), values: staged.values(&scratch).0, started };
                     let end = ((column / WIDTH + 1) * WIDTH).min(self.features.end);
                     while column < end {
                         let columns = S::ROWS.min(end - column);
-                        with_rows!(S, columns, R => self.backward_columns::<S, R>(term, &rows, column, &staged, &scratch, started));
+                        with_rows!(S, columns, R => self.backward_columns::<S, R>(&of_block, column));
                         column += columns;
                     }
                 }
@@ -207,51 +234,42 @@ impl Piece<'_> {
         }
     }
 
-    /// `R` columns of a block of one matrix with every panel of the piece.
+    /// `R` columns of a block with every panel of the piece.
     #[inline(always)]
-    fn backward_columns<S: Simd, const R: usize>(
-        &self,
-        term: &Term,
-        rows: &std::ops::Range<usize>,
-        column: usize,
-        staged: &Staged,
-        scratch: &[f32],
-        started: bool,
-    ) {
-        let a = match staged {
-            Staged::Direct(values, _) => *values,
-            Staged::Copied(start) => scratch[*start..].as_ptr(),
-        };
+    fn backward_columns<S: Simd, const R: usize>(&self, block: &Block, column: usize) {
         let mut panel = self.panels.start;
         while panel < self.panels.end {
             if S::PANELS == 2 && panel + 1 < self.panels.end {
-                self.backward_tile::<S, R, 2>(term, rows, column, panel, a, started);
+                self.backward_tile::<S, R, 2>(block, column, panel);
                 panel += 2;
             } else {
-                self.backward_tile::<S, R, 1>(term, rows, column, panel, a, started);
+                self.backward_tile::<S, R, 1>(block, column, panel);
                 panel += 1;
             }
         }
     }
 
     #[inline(always)]
-    fn backward_tile<S: Simd, const R: usize, const P: usize>(
-        &self,
-        term: &Term,
-        rows: &std::ops::Range<usize>,
-        column: usize,
-        panel: usize,
-        a: *const f32,
-        started: bool,
-    ) {
+    fn backward_tile<S: Simd, const R: usize, const P: usize>(&self, block: &Block, column: usize, panel: usize) {
+        let Block { term, pairs, rows, values, started } = block;
         let (to, out_panel) = (self.at(column, panel), self.out_features * LANES);
-        let b_panel = term.x.features() * LANES;
-        // SAFETY: `a` holds the block's rows of a whole panel of columns; `x` and the result as in `forward_tile`.
+        // SAFETY: the block holds its rows of a whole panel of columns; `x` and the result as in `forward_tile`.
         unsafe {
             let mut sums =
-                if started { load::<S, R, P>(to, out_panel) } else { self.begin::<S, R, P>(column, panel) };
-            let b = term.x.data().as_ptr().add(panel * b_panel + (term.first + rows.start) * LANES);
-            accumulate::<S, R, P, 1, WIDTH>(&mut sums, a.add(column % WIDTH), b, b_panel, rows.len());
+                if *started { load::<S, R, P>(to, out_panel) } else { self.begin::<S, R, P>(column, panel) };
+            let a = values.add(column % WIDTH);
+            match pairs {
+                None => {
+                    let b_panel = term.x.features() * LANES;
+                    let b = term.x.data().as_ptr().add(panel * b_panel + (term.first + rows.start) * LANES);
+                    accumulate::<S, R, P, 1, WIDTH>(&mut sums, a.cast(), b, b_panel, rows.len());
+                }
+                Some(pairs) => {
+                    let b_panel = pairs.panel();
+                    let b = pairs.data().as_ptr().add(panel * b_panel + (term.first + rows.start) / 2 * LANES);
+                    accumulate_pairs::<S, R, P, 1, WIDTH>(&mut sums, a, b, b_panel, rows.len().div_ceil(2));
+                }
+            }
             store::<S, R, P>(&sums, to, out_panel);
         }
     }
@@ -281,52 +299,15 @@ impl Piece<'_> {
     }
 }
 
-/// The part of a matrix that a tile reads, as f32.
-enum Staged {
-    /// In the matrix itself, with the distance between its panels.
-    Direct(*const f32, usize),
-    /// Converted into scratch memory, from here on.
-    Copied(usize),
-}
-
-impl Staged {
-    /// `count` rows from `row` on, of all columns.
-    #[inline(always)]
-    fn rows(matrix: &Matrix, row: usize, count: usize, scratch: &mut Vec<f32>) -> Staged {
-        match matrix.values() {
-            Values::F32(values) => Staged::Direct(values[row * WIDTH..].as_ptr(), matrix.rows() * WIDTH),
-            Values::Bf16(values) => {
-                let start = scratch.len();
-                scratch.resize(start + matrix.columns().div_ceil(WIDTH) * count * WIDTH, 0.0);
-                let panels = values.chunks_exact(matrix.rows() * WIDTH);
-                for (to, from) in scratch[start..].chunks_exact_mut(count * WIDTH).zip(panels) {
-                    widen(&from[row * WIDTH..][..count * WIDTH], to);
-                }
-                Staged::Copied(start)
-            }
-        }
-    }
-
-    /// Some rows of one panel of columns.
-    #[inline(always)]
-    fn columns(matrix: &Matrix, panel: usize, rows: &std::ops::Range<usize>, scratch: &mut Vec<f32>) -> Staged {
-        let from = (panel * matrix.rows() + rows.start) * WIDTH;
-        match matrix.values() {
-            Values::F32(values) => Staged::Direct(values[from..].as_ptr(), 0),
-            Values::Bf16(values) => {
-                scratch.resize(rows.len() * WIDTH, 0.0);
-                widen(&values[from..from + scratch.len()], scratch);
-                Staged::Copied(0)
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn widen(from: &[half::bf16], to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-    }
+/// Some rows of one panel of columns of a term's matrix.
+struct Block<'a> {
+    term: &'a Term<'a>,
+    pairs: Option<&'a Pairs>,
+    rows: std::ops::Range<usize>,
+    /// Floats, or pairs where the term has them.
+    values: *const u32,
+    /// Whether the result holds sums already.
+    started: bool,
 }
 
 #[cfg(test)]
@@ -403,6 +384,29 @@ mod tests {
             let terms = [Term { matrix: &a, x: &dy, first: 0 }, Term { matrix: &b, x: &dy, first: 40 }];
             backward(cpu, &terms, Onto::Nothing, &mut dx, 0);
             assert_close(&dx.to_rows(), &expected, 2e-6, &format!("{cpu:?}"));
+        }
+    }
+
+    #[test]
+    fn rounded_activations_are_multiplied_as_they_were_rounded() {
+        for cpu in Cpu::available() {
+            for [tokens, input, out] in SHAPES {
+                let what = format!("{cpu:?} {tokens} × {input} → {out}");
+                let matrix = Matrix::new(&numbers(out * input, 1), out, input, Precision::Bf16);
+                let weight = wide(&matrix.to_rows());
+                let rounded = |x: &[f32]| -> Vec<f64> { x.iter().map(|&x| half::bf16::from_f32(x).to_f64()).collect() };
+                let (x, dy) = (numbers(tokens * input, 2), numbers(tokens * out, 3));
+                let share = |direction, x: &Activations, features| {
+                    let mut y = Activations::unwritten(tokens, features);
+                    let shape = Shape { direction, features, first: 0 };
+                    share(cpu, shape, &[Term { matrix: &matrix, x, first: 0 }], Onto::Nothing, &mut y, true);
+                    y.to_rows()
+                };
+                let y = share(Direction::Forward, &Activations::from_rows(&x, input), out);
+                assert_close(&y, &product(&rounded(&x), &weight, input), 2e-6, &what);
+                let dx = share(Direction::Backward, &Activations::from_rows(&dy, out), input);
+                assert_close(&dx, &product(&rounded(&dy), &transposed(&weight, input), out), 2e-6, &what);
+            }
         }
     }
 }

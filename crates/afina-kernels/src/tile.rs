@@ -34,6 +34,37 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const P: usize, const R
     }
 }
 
+/// The same over pairs of bf16: `k` counts pairs, and steps are in words.
+///
+/// # Safety
+/// `a` and `b` can be read at every place named above.
+#[inline(always)]
+pub(crate) unsafe fn accumulate_pairs<
+    S: Simd,
+    const R: usize,
+    const P: usize,
+    const ROW_STEP: usize,
+    const STEP: usize,
+>(
+    sums: &mut [[S::V; P]; R],
+    a: *const u32,
+    b: *const u32,
+    b_panel: usize,
+    length: usize,
+) {
+    for k in 0..length {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (p, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise; a matrix of halves need not begin at a whole word.
+                unsafe {
+                    let factor = a.add(r * ROW_STEP + k * STEP).read_unaligned();
+                    *sum = S::mul_add_pairs(factor, b.add(p * b_panel + k * LANES), *sum);
+                }
+            }
+        }
+    }
+}
+
 /// Rows of sixteen sums each, at a distance of `panel` between panels.
 ///
 /// # Safety

@@ -24,7 +24,7 @@ fn json(path: &str) -> Value {
 
 fn model(variant: &str) -> Llama {
     let dir = ModelDir::open(&fixture(&format!("tiny_llama/{variant}"))).unwrap();
-    load_llama(&dir, &test_device(), &mut |_, _| {}).unwrap()
+    load_llama(&dir, &test_device(), Precision::F32, &mut |_, _| {}).unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -8,6 +8,7 @@ mod linear;
 mod llama;
 mod load;
 mod lora;
+mod packed;
 mod rope;
 mod sampling;
 
@@ -18,7 +19,9 @@ pub use generate::{GenerateError, GenerateOptions, Generated, Stop, generate, sc
 pub use kv_cache::KvCache;
 pub use linear::{Linear, LoraPair};
 pub use llama::{Attention, Block, Context, Llama, Mlp};
+pub use afina_ops::Precision;
 pub use load::{LoadError, load_llama};
 pub use lora::{AttachError, LoraConfig, LoraModule, LoraSet, apply_adapter};
+pub use packed::{PackedBlock, PackedLlama};
 pub use rope::RopeTable;
 pub use sampling::{Sampler, SamplingOptions};

@@ -1,5 +1,6 @@
 //! A projection: a frozen weight and, on top of it, an optional adapter.
 
+use afina_ops::{Weight, reference::linear};
 use burn::tensor::Tensor;
 
 /// `x · weightᵀ + scale · ((x · aᵀ) · bᵀ)`: LoRA in activation form, so that no dense update is ever built.
@@ -8,7 +9,7 @@ use burn::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`, frozen.
-    pub weight: Tensor<2>,
+    pub weight: Weight,
     pub lora: Option<LoraPair>,
 }
 
@@ -24,17 +25,17 @@ pub struct LoraPair {
 }
 
 impl Linear {
-    pub fn frozen(weight: Tensor<2>) -> Linear {
+    pub fn frozen(weight: Weight) -> Linear {
         Linear { weight, lora: None }
     }
 
     /// `x`: `[tokens, in]`; returns `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.lora {
-            None => afina_ops::linear(x, self.weight.clone()),
+            None => afina_ops::linear(x, &self.weight),
             Some(LoraPair { a, b, scale }) => {
-                let low_rank = afina_ops::linear(x.clone(), a.clone()).mul_scalar(*scale); // [tokens, r]: the small side is scaled
-                afina_ops::linear(x, self.weight.clone()).add(afina_ops::linear(low_rank, b.clone()))
+                let low_rank = linear(x.clone(), a.clone()).mul_scalar(*scale); // [tokens, r]: the small side is scaled
+                afina_ops::linear(x, &self.weight).add(linear(low_rank, b.clone()))
             }
         }
     }
@@ -98,7 +99,7 @@ mod tests {
 
         let (a_ours, b_ours) = (a.autodiff().require_grad(), b.autodiff().require_grad());
         let pair = LoraPair { a: a_ours.clone(), b: b_ours.clone(), scale: alpha / R as f64 };
-        let ours = Linear { weight: base, lora: Some(pair) };
+        let ours = Linear { weight: Weight::dense(base), lora: Some(pair) };
         let x_ours = x.autodiff().require_grad();
         let y_ours = ours.forward(x_ours.clone());
         let gradients_ours = y_ours.clone().mul(dy).sum().backward();

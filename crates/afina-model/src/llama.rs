@@ -3,8 +3,8 @@
 //! Source of the computation: transformers `modeling_llama.py`.
 
 use afina_checkpoint::LlamaConfig;
-use afina_ops::Segments;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use afina_ops::{Segments, Weight};
+use burn::tensor::{Device, Tensor};
 
 use crate::{KvCache, Linear, RopeTable};
 
@@ -12,12 +12,12 @@ use crate::{KvCache, Linear, RopeTable};
 pub struct Llama {
     pub config: LlamaConfig,
     /// `[vocab, hidden]`
-    pub embed_tokens: Tensor<2>,
+    pub embed_tokens: Weight,
     pub layers: Vec<Block>,
     /// `[hidden]`
     pub norm: Tensor<1>,
     /// `[vocab, hidden]`; the embedding itself when the checkpoint ties them.
-    pub lm_head: Tensor<2>,
+    pub lm_head: Weight,
     pub rope: RopeTable,
 }
 
@@ -69,9 +69,7 @@ impl Llama {
 
     /// `[tokens, hidden]`
     pub fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &self.device());
-        self.embed_tokens.clone().select(0, ids)
+        self.embed_tokens.rows(tokens)
     }
 
     /// Final hidden states, normalized: `[tokens, hidden]`. With a cache, the tokens follow those it holds, and are added to it.
@@ -121,7 +119,7 @@ impl Llama {
 
     /// `[tokens, vocab]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        afina_ops::linear(hidden, self.lm_head.clone())
+        afina_ops::linear(hidden, &self.lm_head)
     }
 }
 

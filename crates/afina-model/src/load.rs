@@ -1,6 +1,7 @@
 //! From a model folder to tensors on a device. The model's fields carry the checkpoint's names, so there is nothing to rename.
 
 use afina_checkpoint::{ModelDir, ModelDirError, TensorError};
+use afina_ops::{Precision, Weight};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::{Attention, Block, Linear, Llama, Mlp, RopeTable};
@@ -15,10 +16,11 @@ pub enum LoadError {
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
 }
 
-/// Reads every tensor of a Llama as f32, one at a time. `progress` gets (tensors read, tensors in all).
+/// Reads every tensor of a Llama, one at a time; its matrices are kept in `precision`. `progress` gets (tensors read, tensors in all).
 pub fn load_llama(
     model: &ModelDir,
     device: &Device,
+    precision: Precision,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Llama, LoadError> {
     let config = model.config.clone();
@@ -26,25 +28,28 @@ pub fn load_llama(
     let (heads, kv_heads, head_dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let total = config.num_hidden_layers * 9 + if config.tie_word_embeddings { 2 } else { 3 };
     let mut done = 0;
-    let mut read = |name: &str, expected: &[usize]| -> Result<TensorData, LoadError> {
+    let mut read = |name: &str, expected: &[usize]| -> Result<Vec<f32>, LoadError> {
         let data = read_f32(model, name, expected)?;
         done += 1;
         progress(done, total);
         Ok(data)
     };
 
-    let embed_tokens = Tensor::<2>::from_data(read("model.embed_tokens.weight", &[config.vocab_size, hidden])?, device);
+    let of_vocabulary = [config.vocab_size, hidden];
+    let embed_tokens =
+        Weight::new(read("model.embed_tokens.weight", &of_vocabulary)?, of_vocabulary, device, precision);
     let mut layers = Vec::with_capacity(config.num_hidden_layers);
     for layer in 0..config.num_hidden_layers {
         let mut vector = |name: &str| -> Result<Tensor<1>, LoadError> {
             let name = format!("model.layers.{layer}.{name}.weight");
-            Ok(Tensor::from_data(read(&name, &[hidden])?, device))
+            Ok(Tensor::from_data(TensorData::new(read(&name, &[hidden])?, [hidden]), device))
         };
         let input_layernorm = vector("input_layernorm")?;
         let post_attention_layernorm = vector("post_attention_layernorm")?;
         let mut linear = |name: &str, out: usize, input: usize| -> Result<Linear, LoadError> {
             let name = format!("model.layers.{layer}.{name}.weight");
-            Ok(Linear::frozen(Tensor::from_data(read(&name, &[out, input])?, device)))
+            let values = read(&name, &[out, input])?;
+            Ok(Linear::frozen(Weight::new(values, [out, input], device, precision)))
         };
         layers.push(Block {
             input_layernorm,
@@ -66,21 +71,20 @@ pub fn load_llama(
             rms_norm_eps: config.rms_norm_eps,
         });
     }
-    let norm = Tensor::from_data(read("model.norm.weight", &[hidden])?, device);
+    let norm = Tensor::from_data(TensorData::new(read("model.norm.weight", &[hidden])?, [hidden]), device);
     let lm_head = if config.tie_word_embeddings {
         embed_tokens.clone()
     } else {
-        Tensor::from_data(read("lm_head.weight", &[config.vocab_size, hidden])?, device)
+        Weight::new(read("lm_head.weight", &of_vocabulary)?, of_vocabulary, device, precision)
     };
     let rope = RopeTable::new(&config);
     Ok(Llama { config, embed_tokens, layers, norm, lm_head, rope })
 }
 
-fn read_f32(model: &ModelDir, name: &str, expected: &[usize]) -> Result<TensorData, LoadError> {
+fn read_f32(model: &ModelDir, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
     let tensor = model.tensor(name).map_err(|source| LoadError::Read { name: name.to_owned(), source })?;
     if tensor.shape != expected {
         return Err(LoadError::Shape { name: name.to_owned(), expected: expected.to_vec(), found: tensor.shape });
     }
-    let values = tensor.to_f32().map_err(|source| LoadError::Convert { name: name.to_owned(), source })?;
-    Ok(TensorData::new(values, expected.to_vec()))
+    tensor.to_f32().map_err(|source| LoadError::Convert { name: name.to_owned(), source })
 }

@@ -1,6 +1,7 @@
 //! An adapter's parameters, in one flat buffer, and how they sit on a model.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use afina_checkpoint::{AdapterConfig, LINEAR_MODULES, LoraTensors, RawTensor, module_path, parse_module_path};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -53,6 +54,17 @@ impl LoraModule {
     /// `model.layers.0.self_attn.q_proj`
     pub fn path(&self) -> String {
         module_path(self.layer, self.projection)
+    }
+
+    /// Which of a block's seven projections it is.
+    pub fn place(&self) -> usize {
+        LINEAR_MODULES.iter().position(|&name| name == self.projection).expect("a module has one of the seven names")
+    }
+
+    /// Where `a` and `b` lie in the flat buffer.
+    pub fn ranges(&self, r: usize) -> (Range<usize>, Range<usize>) {
+        let middle = self.offset + self.a_len(r);
+        (self.offset..middle, middle..middle + self.b_len(r))
     }
 
     fn a_len(&self, r: usize) -> usize {

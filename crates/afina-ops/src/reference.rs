@@ -4,7 +4,10 @@
 
 use burn::tensor::{Bool, Device, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
-use crate::Segments;
+use crate::{Segments, Update};
+
+/// Rows of logits alive at once. 128 and 256 take the same time; a row of a 128k vocabulary is half a megabyte.
+const CHUNK: usize = 128;
 
 /// `x · weightᵀ`.
 ///
@@ -114,7 +117,7 @@ fn future(tokens: usize, keys: usize, device: &Device) -> Tensor<4, Bool> {
     Tensor::from_data(TensorData::new(mask, [1, 1, tokens, keys]), device)
 }
 
-/// Next-token cross-entropy of some rows, summed, and its gradient with respect to them, without keeping more than `chunk` rows of logits.
+/// Next-token cross-entropy of some rows, summed, and its gradient with respect to them, without keeping more than `CHUNK` rows of logits.
 ///
 /// The head is frozen, so the gradient of the sum is closed-form: `(softmax(logits) - onehot(target)) · head`.
 ///
@@ -129,15 +132,14 @@ pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: &[u32],
-    chunk: usize,
     want_gradient: bool,
 ) -> (Vec<f32>, Vec<bool>, Option<Tensor<2>>) {
     let [rows, _] = hidden.dims();
     assert_eq!(rows, targets.len(), "one target a row");
     let device = hidden.device();
     let (mut losses, mut correct, mut gradients) = (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::new());
-    for start in (0..rows).step_by(chunk) {
-        let length = chunk.min(rows - start);
+    for start in (0..rows).step_by(CHUNK) {
+        let length = CHUNK.min(rows - start);
         let ids: Vec<i32> = targets[start..start + length].iter().map(|&id| id as i32).collect();
         let target = Tensor::<2, Int>::from_data(TensorData::new(ids, [length, 1]), &device);
 
@@ -156,6 +158,23 @@ pub fn linear_cross_entropy(
         }
     }
     (losses, correct, want_gradient.then(|| Tensor::cat(gradients, 0)))
+}
+
+/// The 2-norm.
+pub fn norm(gradient: Tensor<1>) -> f64 {
+    f64::from(gradient.square().sum().sqrt().into_scalar::<f32>())
+}
+
+/// AdamW, all buffers `[parameters]`: `values`, and the running means of the gradient and of its square.
+///
+/// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; numbers as `torch.optim.AdamW` computes them.
+pub fn adamw_step(update: Update, [values, mean, square]: [&mut Tensor<1>; 3], gradient: Tensor<1>) {
+    let Update { beta1, beta2, eps, step_size, root_bias, decay, gradient_scale } = update;
+    let gradient = gradient.mul_scalar(gradient_scale);
+    *mean = mean.clone().mul_scalar(beta1).add(gradient.clone().mul_scalar(1.0 - beta1));
+    *square = square.clone().mul_scalar(beta2).add(gradient.square().mul_scalar(1.0 - beta2));
+    let root = square.clone().sqrt().div_scalar(root_bias).add_scalar(eps);
+    *values = values.clone().mul_scalar(decay).sub(mean.clone().div(root).mul_scalar(step_size));
 }
 
 fn floats(x: Tensor<2>) -> Vec<f32> {

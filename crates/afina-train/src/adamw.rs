@@ -1,5 +1,6 @@
 //! AdamW over one flat buffer.
 
+use afina_ops::Update;
 use burn::tensor::Tensor;
 
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; numbers as `torch.optim.AdamW` computes them.
@@ -25,32 +26,36 @@ impl AdamWState {
 }
 
 impl AdamW {
-    /// One update; returns the new values.
+    /// One update with the gradient times `gradient_scale`; returns the new values.
     pub fn step(
         &self,
         state: &mut AdamWState,
         values: Tensor<1>,
         gradient: Tensor<1>,
+        gradient_scale: f64,
         learning_rate: f64,
     ) -> Tensor<1> {
         let [beta1, beta2] = self.betas;
         state.steps += 1;
         let steps = state.steps as i32;
-        let exp_avg = state.exp_avg.clone().mul_scalar(beta1).add(gradient.clone().mul_scalar(1.0 - beta1));
-        let exp_avg_sq = state.exp_avg_sq.clone().mul_scalar(beta2).add(gradient.square().mul_scalar(1.0 - beta2));
-        let root = exp_avg_sq.clone().sqrt().div_scalar((1.0 - beta2.powi(steps)).sqrt()).add_scalar(self.eps);
-        let update = exp_avg.clone().div(root).mul_scalar(learning_rate / (1.0 - beta1.powi(steps)));
-        state.exp_avg = exp_avg;
-        state.exp_avg_sq = exp_avg_sq;
-        values.mul_scalar(1.0 - learning_rate * self.weight_decay).sub(update)
+        let update = Update {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: self.eps as f32,
+            step_size: (learning_rate / (1.0 - beta1.powi(steps))) as f32,
+            root_bias: (1.0 - beta2.powi(steps)).sqrt() as f32,
+            decay: (1.0 - learning_rate * self.weight_decay) as f32,
+            gradient_scale: gradient_scale as f32,
+        };
+        let mut values = values;
+        afina_ops::adamw_step(update, [&mut values, &mut state.exp_avg, &mut state.exp_avg_sq], gradient);
+        values
     }
 }
 
-/// Scales the whole gradient down to `max_norm` when its 2-norm is larger. Returns it and the norm before.
+/// What a gradient is to be multiplied with so that its 2-norm, `norm`, is `max_norm` at most.
 ///
 /// Source: `torch.nn.utils.clip_grad_norm_`, with its 1e-6.
-pub fn clip_by_global_norm(gradient: Tensor<1>, max_norm: f64) -> (Tensor<1>, f64) {
-    let norm = f64::from(gradient.clone().square().sum().sqrt().into_scalar::<f32>());
-    let factor = max_norm / (norm + 1e-6);
-    if factor < 1.0 { (gradient.mul_scalar(factor), norm) } else { (gradient, norm) }
+pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    (max_norm / (norm + 1e-6)).min(1.0)
 }

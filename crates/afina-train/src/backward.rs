@@ -1,9 +1,10 @@
 //! The adapter's gradient, block by block: each block is its own small graph, fed by the block above with the gradient at its output.
+//! On the processor the kernels take the whole batch instead (`packed`); this is what they must equal, and what runs on other devices.
 
-use afina_model::{Block, Context, Llama, LoraModule, LoraPair, LoraSet};
+use afina_model::{Block, Context, Llama, LoraModule, LoraPair, LoraSet, PackedLlama};
 use burn::tensor::Tensor;
 
-use crate::{LossSum, MicroBatch, head_loss};
+use crate::{LossSum, MicroBatch, head_loss, packed};
 
 /// The summed loss of a batch and its gradient with respect to every parameter of the adapter, in the order of [`LoraSet::values`].
 ///
@@ -14,6 +15,9 @@ use crate::{LossSum, MicroBatch, head_loss};
 pub fn loss_and_gradient(model: &Llama, lora: &LoraSet, batch: &MicroBatch, recompute: bool) -> (LossSum, Tensor<1>) {
     if batch.targets.is_empty() {
         return (LossSum::default(), lora.values.zeros_like());
+    }
+    if let Some(packed) = PackedLlama::new(model) {
+        return packed::loss_and_gradient(&packed, lora, batch, recompute);
     }
     let context = model.context(batch.segments.clone(), 0);
     let modules: Vec<Vec<&LoraModule>> = (0..model.layers.len())

@@ -4,6 +4,7 @@ mod adamw;
 mod backward;
 mod loss;
 mod micro_batch;
+mod packed;
 mod plan;
 mod report;
 mod schedule;
@@ -13,7 +14,7 @@ mod step;
 #[cfg(test)]
 mod golden;
 
-pub use adamw::{AdamW, AdamWState, clip_by_global_norm};
+pub use adamw::{AdamW, AdamWState, clip_factor};
 pub use backward::loss_and_gradient;
 pub use loss::{LossSum, evaluate, head_loss};
 pub use micro_batch::MicroBatch;

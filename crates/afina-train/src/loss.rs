@@ -1,12 +1,9 @@
 //! Next-token cross-entropy over the trained tokens, summed: whoever steps divides once.
 
-use afina_model::Llama;
+use afina_model::{Llama, PackedLlama};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::MicroBatch;
-
-/// Rows of logits alive at once. 128 and 256 take the same time; a row of a 128k vocabulary is half a megabyte.
-const CHUNK: usize = 128;
+use crate::{MicroBatch, packed};
 
 /// A loss before it is divided.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -48,7 +45,7 @@ pub fn head_loss(model: &Llama, hidden: Tensor<2>, batch: &MicroBatch) -> (LossS
     let hidden = hidden.inner().autodiff().require_grad();
     let normed = model.final_norm(hidden.clone().select(0, trained_rows(model, batch)));
     let (losses, correct, gradient) =
-        afina_ops::linear_cross_entropy(normed.clone().inner(), model.lm_head.clone(), &batch.targets, CHUNK, true);
+        afina_ops::linear_cross_entropy(normed.clone().inner(), &model.lm_head, &batch.targets, true);
     let gradient = gradient.expect("the gradient was asked for");
     let mut gradients = normed.mul(gradient).sum().backward();
     let d_hidden = hidden.grad_remove(&mut gradients).expect("the hidden states are a leaf that requires gradients");
@@ -60,11 +57,14 @@ pub fn evaluate(model: &Llama, batch: &MicroBatch) -> LossSum {
     if batch.targets.is_empty() {
         return LossSum::default();
     }
+    if let Some(packed) = PackedLlama::new(model) {
+        return packed::evaluate(&packed, batch);
+    }
     let context = model.context(batch.segments.clone(), 0);
     let hidden = model.layers.iter().fold(model.embed(&batch.tokens), |hidden, layer| layer.forward(hidden, &context));
     let normed = model.final_norm(hidden.select(0, trained_rows(model, batch)));
     let (losses, correct, _) =
-        afina_ops::linear_cross_entropy(normed, model.lm_head.clone(), &batch.targets, CHUNK, false);
+        afina_ops::linear_cross_entropy(normed, &model.lm_head, &batch.targets, false);
     sum(&losses, &correct)
 }
 
@@ -73,7 +73,7 @@ fn trained_rows(model: &Llama, batch: &MicroBatch) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [batch.trained.len()]), &model.device())
 }
 
-fn sum(losses: &[f32], correct: &[bool]) -> LossSum {
+pub(crate) fn sum(losses: &[f32], correct: &[bool]) -> LossSum {
     LossSum {
         nats: losses.iter().map(|&loss| f64::from(loss)).sum(),
         tokens: losses.len(),

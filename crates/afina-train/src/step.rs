@@ -2,7 +2,7 @@
 
 use afina_model::{Llama, LoraSet};
 
-use crate::{AdamW, AdamWState, LossSum, MicroBatch, clip_by_global_norm, loss_and_gradient};
+use crate::{AdamW, AdamWState, LossSum, MicroBatch, clip_factor, loss_and_gradient};
 
 #[derive(Debug, Clone)]
 pub struct TrainSettings {
@@ -50,9 +50,11 @@ pub fn train_step(
     let Some(gradient) = accumulated.filter(|_| loss.tokens > 0) else {
         return StepOutcome { loss, grad_norm: 0.0, tokens };
     };
-    let (gradient, grad_norm) = clip_by_global_norm(gradient.div_scalar(loss.tokens as f64), settings.max_grad_norm);
+    let mean = 1.0 / loss.tokens as f64;
+    let grad_norm = afina_ops::norm(&gradient) * mean;
     if loss.nats.is_finite() && grad_norm.is_finite() {
-        lora.values = settings.adamw.step(optimizer, lora.values.clone(), gradient, learning_rate);
+        let scale = mean * clip_factor(grad_norm, settings.max_grad_norm);
+        lora.values = settings.adamw.step(optimizer, lora.values.clone(), gradient, scale, learning_rate);
     }
     StepOutcome { loss, grad_norm, tokens }
 }

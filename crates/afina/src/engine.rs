@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use afina_chat::{ChatFormat, Conversation, TemplateChoice, TextStream};
 use afina_checkpoint::{ModelDir, read_adapter, sha256_file};
 use afina_model::{
-    GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, Stop, apply_adapter, generate, load_llama,
+    GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, Stop, Precision, apply_adapter, generate, load_llama,
     score_continuations,
 };
 use afina_recipes::chat_format;
@@ -45,7 +45,7 @@ impl LlamaEngine {
     ) -> Result<LlamaEngine> {
         let model_dir = ModelDir::open(dir).with_context(|| format!("failed to open the model `{}`", dir.display()))?;
         let llama =
-            load_llama(&model_dir, device, progress).with_context(|| format!("failed to load `{}`", dir.display()))?;
+            load_llama(&model_dir, device, Precision::F32, progress).with_context(|| format!("failed to load `{}`", dir.display()))?;
         let card = ModelCard {
             id: id.to_owned(),
             created: modified(dir),

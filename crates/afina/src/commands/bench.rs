@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use afina_checkpoint::{LINEAR_MODULES, ModelDir};
 use afina_data::{Batch, TokenizedExample};
-use afina_model::{LoraConfig, LoraSet, load_llama};
+use afina_model::{LoraConfig, LoraSet, Precision, load_llama};
 use afina_train::{AdamW, AdamWState, MicroBatch, TrainSettings, peak_memory_bytes, train_step};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -27,7 +27,7 @@ pub fn train(model: &Path, shape: &str, steps: usize, recompute: bool, device: &
             Usage::error(format!("shape `{shape}` cannot be read"), "give sequences x tokens, as in 4x256")
         })?;
     let dir = ModelDir::open(model).with_context(|| format!("failed to open the model `{}`", model.display()))?;
-    let llama = load_llama(&dir, device, &mut |_, _| {})?;
+    let llama = load_llama(&dir, device, Precision::F32, &mut |_, _| {})?;
     let target_modules = LINEAR_MODULES.iter().map(|&name| name.to_owned()).collect();
     let mut lora = LoraSet::init(&llama, LoraConfig { r: 8, alpha: 16.0, target_modules }, 42);
     let mut optimizer = AdamWState::new(&lora.values);
