@@ -81,7 +81,12 @@ pub(crate) fn check(qkv: &Activations, segments: &[Range<usize>], rope: &RopeAng
     assert_eq!(rope.head_dim(), heads.head_dim, "angles of these heads");
     for segment in segments {
         assert!(segment.end <= qkv.tokens(), "segment {segment:?} of {} tokens", qkv.tokens());
-        assert!(segment.len() <= rope.positions(), "a segment of {} tokens, angles of {}", segment.len(), rope.positions());
+        assert!(
+            segment.len() <= rope.positions(),
+            "a segment of {} tokens, angles of {}",
+            segment.len(),
+            rope.positions()
+        );
     }
 }
 

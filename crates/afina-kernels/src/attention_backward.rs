@@ -41,8 +41,7 @@ pub fn backward(
     let mut of_heads: Vec<(Task, KeyGradient)> = tasks(segments, heads)
         .into_par_iter()
         .map(|task| {
-            let kernel =
-                Backward { d_out, saved, rope, heads, head: task.head, segment: task.segment.clone(), to };
+            let kernel = Backward { d_out, saved, rope, heads, head: task.head, segment: task.segment.clone(), to };
             (Task { segment: task.segment, head: task.head }, run(cpu, kernel))
         })
         .collect();
@@ -108,8 +107,8 @@ impl Kernel for Backward<'_> {
                             products_of_keys::<S>(&v[key_panel * size..][..size], d_out, d_scores);
                             gradient_of_scores(weights, d_scores, log_sums, &dots[index], key_panel == panel);
                         }
-                        transpose(weights, &mut block.weights_by_query[at..][..TILE]);
-                        transpose(d_scores, &mut block.d_scores_by_query[at..][..TILE]);
+                        S::transpose(tile(weights), tile_mut(&mut block.weights_by_query[at..]));
+                        S::transpose(tile(d_scores), tile_mut(&mut block.d_scores_by_query[at..]));
                     }
                     let d_q = &mut d_q[index * size..][..size];
                     let from = &block.d_scores[index * BLOCK * TILE..];
@@ -152,6 +151,16 @@ impl Block {
         let room = || vec![0f32; BLOCK * BLOCK * TILE];
         Block { weights: room(), d_scores: room(), weights_by_query: room(), d_scores_by_query: room() }
     }
+}
+
+#[inline(always)]
+fn tile(values: &[f32]) -> &[f32; TILE] {
+    values[..TILE].try_into().expect("a tile")
+}
+
+#[inline(always)]
+fn tile_mut(values: &mut [f32]) -> &mut [f32; TILE] {
+    (&mut values[..TILE]).try_into().expect("a tile")
 }
 
 /// Turns scores into weights, and the gradients at the weights into those at the scores: `w · (dw − Σ d_out · out)`.
@@ -214,18 +223,6 @@ fn dot(a: &[f32], b: &[f32]) -> [f32; LANES] {
     dots
 }
 
-/// Sixteen rows of sixteen become columns.
-#[inline(always)]
-fn transpose(from: &[f32], to: &mut [f32]) {
-    let (from, to): (&[f32; TILE], &mut [f32; TILE]) =
-        (from.try_into().expect("a tile"), to.try_into().expect("a tile"));
-    for row in 0..LANES {
-        for column in 0..LANES {
-            to[column * LANES + row] = from[row * LANES + column];
-        }
-    }
-}
-
 /// Adds the gradients of a group's query heads up and puts them at the keys and values they read.
 struct AddGroup<'a> {
     group: &'a mut [(Task, KeyGradient)],
@@ -268,7 +265,13 @@ mod tests {
     use crate::testing::{assert_close, numbers, on_any_threads, wide};
 
     /// Attention in f64, by rows: the result, and the gradient at `qkv` when `d_out` is the gradient at the result.
-    fn definition(qkv: &[f64], d_out: &[f64], segments: &[Range<usize>], frequencies: &[f32], heads: Heads) -> (Vec<f64>, Vec<f64>) {
+    fn definition(
+        qkv: &[f64],
+        d_out: &[f64],
+        segments: &[Range<usize>],
+        frequencies: &[f32],
+        heads: Heads,
+    ) -> (Vec<f64>, Vec<f64>) {
         let (dim, half, width) = (heads.head_dim, heads.head_dim / 2, heads.features());
         let turn = |x: &[f64], position: usize, sign: f64| -> Vec<f64> {
             let angle = |i: usize| f64::from(position as f32 * frequencies[i % half]);
@@ -284,8 +287,9 @@ mod tests {
                 for query in segment.clone() {
                     let position = query - segment.start;
                     let q = turn(&qkv[at(query, heads.query(head))..][..dim], position, 1.0);
-                    let keys: Vec<Vec<f64>> =
-                        (segment.start..=query).map(|key| turn(&qkv[at(key, heads.key(kv))..][..dim], key - segment.start, 1.0)).collect();
+                    let keys: Vec<Vec<f64>> = (segment.start..=query)
+                        .map(|key| turn(&qkv[at(key, heads.key(kv))..][..dim], key - segment.start, 1.0))
+                        .collect();
                     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                     let scale = 1.0 / (dim as f64).sqrt();
                     let weights: Vec<f64> = keys.iter().map(|k| (dot(&q, k) * scale).exp()).collect();
@@ -305,7 +309,8 @@ mod tests {
                         let d_k: Vec<f64> = q.iter().map(|q| q * d_score).collect();
                         let d_k = turn(&d_k, key, -1.0);
                         (0..dim).for_each(|i| gradient[at(segment.start + key, heads.key(kv)) + i] += d_k[i]);
-                        (0..dim).for_each(|i| gradient[at(segment.start + key, heads.value(kv)) + i] += weight * d_out[i]);
+                        (0..dim)
+                            .for_each(|i| gradient[at(segment.start + key, heads.value(kv)) + i] += weight * d_out[i]);
                     }
                     let d_q = turn(&d_q, position, -1.0);
                     (0..dim).for_each(|i| gradient[at(query, heads.query(head)) + i] += d_q[i]);
@@ -323,12 +328,19 @@ mod tests {
         // Segments that begin and end anywhere in a panel; one of several blocks; tokens that belong to none.
         for lengths in [vec![1], vec![16], vec![5, 20, 1, 33, 16], vec![150, 70]] {
             let mut start = 0;
-            let segments: Vec<Range<usize>> = lengths.iter().map(|length| { start += length; start - length..start }).collect();
+            let segments: Vec<Range<usize>> = lengths
+                .iter()
+                .map(|length| {
+                    start += length;
+                    start - length..start
+                })
+                .collect();
             let tokens = start + 3;
             let qkv: Vec<f32> = numbers(tokens * heads.features(), 1).iter().map(|x| 3.0 * x).collect();
             let d_out = numbers(tokens * heads.out_features(), 2);
             let (out, gradient) = definition(&wide(&qkv), &wide(&d_out), &segments, &frequencies, heads);
-            let (qkv, d_out) = (Activations::from_rows(&qkv, heads.features()), Activations::from_rows(&d_out, heads.out_features()));
+            let (qkv, d_out) =
+                (Activations::from_rows(&qkv, heads.features()), Activations::from_rows(&d_out, heads.out_features()));
             for cpu in Cpu::available() {
                 let (found, d_qkv) = on_any_threads(|| {
                     let (out, log_sums) = forward(cpu, &qkv, &segments, &rope, heads);

@@ -101,8 +101,7 @@ pub fn forward_saving(
     let mut qkv = Activations::unwritten(tokens, block.heads.features());
     let mut first = 0;
     for projection in Q..O {
-        low_rank[projection] =
-            project(cpu, block, &packed, projection, &normed, Onto::Nothing, &mut qkv, first);
+        low_rank[projection] = project(cpu, block, &packed, projection, &normed, Onto::Nothing, &mut qkv, first);
         first += widths[projection];
     }
     drop(normed);
@@ -165,22 +164,14 @@ pub fn backward(
     pass.factor_gradients(GATE + 1, &d_gate_up, width, &normed, &low[1]);
     drop((normed, d_gate_up));
     let mut d_x = d_y; // the residual's share
-    rms_norm::backward_onto(
-        cpu,
-        &d_normed,
-        &saved.after_attention,
-        inverse,
-        block.post_attention_layernorm,
-        &mut d_x,
-    );
+    rms_norm::backward_onto(cpu, &d_normed, &saved.after_attention, inverse, block.post_attention_layernorm, &mut d_x);
 
     // Attention: after_attention = x + o(attention(q, k, v)).
     let mut d_attended = Activations::unwritten(d_x.tokens(), block.heads.out_features());
     let low = [pass.low_rank_gradient(O, &d_x, 0)];
     pass.input_gradient(O..O + 1, &d_x, &low, &mut d_attended);
     pass.factor_gradients(O, &d_x, 0, &saved.attended, &low[0]);
-    let of_attention =
-        attention_backward::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
+    let of_attention = attention_backward::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
     let d_qkv =
         attention_backward::backward(cpu, &d_attended, of_attention, context.segments, context.rope, block.heads);
     drop(d_attended);

@@ -107,6 +107,15 @@ pub(crate) trait Simd: Copy {
     /// Sixteen pairs can be read at `b`.
     unsafe fn mul_add_pairs(a: u32, b: *const u32, c: Self::V) -> Self::V;
     fn sum(v: Self::V) -> f32;
+    /// Sixteen rows of sixteen become columns.
+    #[inline(always)]
+    fn transpose(from: &[f32; 256], to: &mut [f32; 256]) {
+        for row in 0..16 {
+            for column in 0..16 {
+                to[column * 16 + row] = from[row * 16 + column];
+            }
+        }
+    }
     /// # Safety
     /// Sixteen floats can be read at `p`.
     unsafe fn load(p: *const f32) -> Self::V;
@@ -221,6 +230,11 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn transpose(from: &[f32; 256], to: &mut [f32; 256]) {
+            unsafe { transpose(from, to) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add_pairs(a: u32, b: *const u32, c: Pair) -> Pair {
             unsafe {
                 let (low, high) =
@@ -285,6 +299,11 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn transpose(from: &[f32; 256], to: &mut [f32; 256]) {
+            unsafe { transpose(from, to) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add_pairs(a: u32, b: *const u32, c: __m512) -> __m512 {
             unsafe {
                 let (a, b) = (_mm512_set1_epi32(a as i32), _mm512_loadu_si512(b.cast()));
@@ -314,6 +333,56 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
             unsafe { _mm512_storeu_ps(p, v) }
+        }
+    }
+
+    /// Four times eight by eight.
+    #[inline(always)]
+    unsafe fn transpose(from: &[f32; 256], to: &mut [f32; 256]) {
+        for (row, column) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            unsafe {
+                let at = |i: usize| _mm256_loadu_ps(from.as_ptr().add((row + i) * 16 + column));
+                let r = [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)];
+                let low = |i: usize| _mm256_unpacklo_ps(r[i], r[i + 1]);
+                let high = |i: usize| _mm256_unpackhi_ps(r[i], r[i + 1]);
+                let (a, b) = ([low(0), low(2), low(4), low(6)], [high(0), high(2), high(4), high(6)]);
+                let fours = |x: [__m256; 4], i: usize| {
+                    [_mm256_shuffle_ps::<0x44>(x[i], x[i + 1]), _mm256_shuffle_ps::<0xEE>(x[i], x[i + 1])]
+                };
+                let (a0, b0, a1, b1) = (fours(a, 0), fours(b, 0), fours(a, 2), fours(b, 2));
+                let halves = [(a0[0], a1[0]), (a0[1], a1[1]), (b0[0], b1[0]), (b0[1], b1[1])];
+                for (i, (x, y)) in halves.into_iter().enumerate() {
+                    let to = to.as_mut_ptr().add((column + i) * 16 + row);
+                    _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(x, y));
+                    _mm256_storeu_ps(to.add(4 * 16), _mm256_permute2f128_ps::<0x31>(x, y));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Transpose;
+
+    impl Kernel for Transpose {
+        type Output = [f32; 256];
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> [f32; 256] {
+            let mut to = [0.0; 256];
+            S::transpose(&std::array::from_fn(|i| i as f32), &mut to);
+            to
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        for cpu in Cpu::available() {
+            let transposed = run(cpu, Transpose);
+            assert!((0..256).all(|i| transposed[i] == (i % 16 * 16 + i / 16) as f32), "{cpu:?}");
         }
     }
 }

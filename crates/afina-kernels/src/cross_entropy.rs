@@ -28,7 +28,13 @@ pub struct HeadLoss {
 /// - `hidden`: `[tokens, hidden]`, only tokens whose target is trained
 /// - `head`: `[vocab, hidden]`
 /// - `targets`: a token id each
-pub fn linear_cross_entropy(cpu: Cpu, hidden: &Activations, head: &Matrix, targets: &[u32], want_gradient: bool) -> HeadLoss {
+pub fn linear_cross_entropy(
+    cpu: Cpu,
+    hidden: &Activations,
+    head: &Matrix,
+    targets: &[u32],
+    want_gradient: bool,
+) -> HeadLoss {
     assert_eq!(hidden.tokens(), targets.len(), "one target a token");
     let (features, vocabulary) = (hidden.features(), head.rows());
     let mut result = HeadLoss {

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn rounds_as_half_does() {
-        let cases = [0.0, -0.0, 1.0, 1.003_906_2, 1.011_718_8, -3.3e38, 3.4e38, f32::INFINITY, f32::MIN_POSITIVE, 1e-40];
+        let cases =
+            [0.0, -0.0, 1.0, 1.003_906_2, 1.011_718_8, -3.3e38, 3.4e38, f32::INFINITY, f32::MIN_POSITIVE, 1e-40];
         for x in cases {
             assert_eq!(round(x) >> 16, u32::from(bf16::from_f32(x).to_bits()), "{x}");
         }

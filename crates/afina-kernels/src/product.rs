@@ -9,7 +9,7 @@ use crate::cpu::{Cpu, Kernel, Simd, run};
 use crate::matrix::{Matrix, Values};
 use crate::pairs::Pairs;
 use crate::panels::{Activations, LANES, WIDTH};
-use crate::staged::Staged;
+use crate::staged::{Staged, prefetch_columns, prefetch_rows};
 use crate::tile::{Shared, accumulate, accumulate_pairs, load, store, with_rows};
 
 /// A matrix and the features of some activations that it is multiplied with, from `first` on.
@@ -30,8 +30,10 @@ pub(crate) enum Onto<'a> {
 
 /// Panels of tokens that a piece of work takes at once: a tile of the matrix is read once for all of them.
 const GROUP: usize = 8;
-/// Rows or columns of the matrix in a piece of work.
+/// Rows or columns of the matrix in a piece of work, where there are enough.
 const SPAN: usize = 4 * WIDTH;
+/// A sum so long that what it reads of the tokens fills the caches: a thread takes as much of the result as it can at once.
+const LONG: usize = 8192;
 /// Length of a sum between two looks at memory, where it runs down a panel: a block of the matrix stays in the second-level cache.
 const BLOCK: usize = 768;
 
@@ -98,7 +100,10 @@ fn share(cpu: Cpu, shape: Shape, terms: &[Term], onto: Onto, out: &mut Activatio
         .collect();
     let (panels, out_features) = (out.panels(), out.features());
     let out = Shared::new(out.data_mut());
-    let (spans, groups) = (features.div_ceil(SPAN), panels.div_ceil(GROUP));
+    let is_long = matches!(direction, Direction::Backward) && terms[0].matrix.rows() >= LONG;
+    let share_of_thread = features.div_ceil(rayon::current_num_threads()).next_multiple_of(WIDTH);
+    let span_size = if is_long { share_of_thread } else { SPAN };
+    let (spans, groups) = (features.div_ceil(span_size), panels.div_ceil(GROUP));
     (0..spans * groups).into_par_iter().for_each(|piece| {
         let (span, group) = (piece / groups, piece % groups);
         run(
@@ -111,7 +116,7 @@ fn share(cpu: Cpu, shape: Shape, terms: &[Term], onto: Onto, out: &mut Activatio
                 out,
                 out_features,
                 out_first: first,
-                features: span * SPAN..((span + 1) * SPAN).min(features),
+                features: span * span_size..((span + 1) * span_size).min(features),
                 panels: group * GROUP..((group + 1) * GROUP).min(panels),
             },
         );
@@ -149,7 +154,7 @@ impl Piece<'_> {
         let mut scratch = Vec::new();
         let mut row = self.features.start;
         while row < self.features.end {
-            let rows = S::ROWS.min(self.features.end - row);
+            let rows = tile_rows::<S>(self.features.end - row);
             with_rows!(S, rows, R => self.forward_rows::<S, R>(row, &mut scratch));
             row += rows;
         }
@@ -164,6 +169,10 @@ impl Piece<'_> {
             terms.map(|(term, pairs)| Staged::rows(term.matrix, row, R, pairs.is_some(), scratch)).collect();
         let mut panel = self.panels.start;
         while panel < self.panels.end {
+            if row + R < self.features.end {
+                let (part, parts) = (panel - self.panels.start, self.panels.len());
+                prefetch_rows(self.terms[0].matrix, row + R..row + 2 * R, part, parts);
+            }
             if S::PANELS == 2 && panel + 1 < self.panels.end {
                 self.forward_tile::<S, R, 2>(row, panel, &staged, scratch);
                 panel += 2;
@@ -221,10 +230,16 @@ impl Piece<'_> {
                 let mut column = self.features.start;
                 while column < self.features.end {
                     let staged = Staged::columns(term.matrix, column / WIDTH, &rows, pairs.is_some(), &mut scratch);
-                    let of_block = Block { term, pairs: pairs.as_ref(), rows: rows.clone(), values: staged.values(&scratch).0, started };
+                    let of_block = Block {
+                        term,
+                        pairs: pairs.as_ref(),
+                        rows: rows.clone(),
+                        values: staged.values(&scratch).0,
+                        started,
+                    };
                     let end = ((column / WIDTH + 1) * WIDTH).min(self.features.end);
                     while column < end {
-                        let columns = S::ROWS.min(end - column);
+                        let columns = tile_rows::<S>(end - column);
                         with_rows!(S, columns, R => self.backward_columns::<S, R>(&of_block, column));
                         column += columns;
                     }
@@ -237,8 +252,13 @@ impl Piece<'_> {
     /// `R` columns of a block with every panel of the piece.
     #[inline(always)]
     fn backward_columns<S: Simd, const R: usize>(&self, block: &Block, column: usize) {
+        let (parts, width) = (self.panels.len() * WIDTH.div_ceil(R), column % WIDTH / R);
         let mut panel = self.panels.start;
         while panel < self.panels.end {
+            let part = width * self.panels.len() + panel - self.panels.start;
+            if part < parts && column / WIDTH * WIDTH + WIDTH < self.features.end {
+                prefetch_columns(block.term.matrix, column / WIDTH + 1, &block.rows, part, parts);
+            }
             if S::PANELS == 2 && panel + 1 < self.panels.end {
                 self.backward_tile::<S, R, 2>(block, column, panel);
                 panel += 2;
@@ -255,8 +275,7 @@ impl Piece<'_> {
         let (to, out_panel) = (self.at(column, panel), self.out_features * LANES);
         // SAFETY: the block holds its rows of a whole panel of columns; `x` and the result as in `forward_tile`.
         unsafe {
-            let mut sums =
-                if *started { load::<S, R, P>(to, out_panel) } else { self.begin::<S, R, P>(column, panel) };
+            let mut sums = if *started { load::<S, R, P>(to, out_panel) } else { self.begin::<S, R, P>(column, panel) };
             let a = values.add(column % WIDTH);
             match pairs {
                 None => {
@@ -283,8 +302,7 @@ impl Piece<'_> {
                 let panel_size = self.out_features * LANES;
                 // SAFETY: what is added has the features and the tokens of the result.
                 unsafe {
-                    let from =
-                        residual.data().as_ptr().add(panel * panel_size + (self.out_first + feature) * LANES);
+                    let from = residual.data().as_ptr().add(panel * panel_size + (self.out_first + feature) * LANES);
                     load::<S, R, P>(from, panel_size)
                 }
             }
@@ -297,6 +315,12 @@ impl Piece<'_> {
         // SAFETY: the feature and the panel are the result's.
         unsafe { self.out.get().add((panel * self.out_features + self.out_first + feature) * LANES) }
     }
+}
+
+/// Rows of the next tile when so many are left: eight are four and four, for a tile of two would wait for itself.
+#[inline(always)]
+fn tile_rows<S: Simd>(left: usize) -> usize {
+    left.div_ceil(left.div_ceil(S::ROWS))
 }
 
 /// Some rows of one panel of columns of a term's matrix.

@@ -79,7 +79,14 @@ impl Kernel for Normalize<'_> {
 /// Adds to `dx` the gradient at `x` of a loss whose gradient at the normalized tokens is `dy`.
 ///
 /// With n = `1 / rms` and g = `weight · dy`: `n · g − x · n³ · Σ(x · g) / features`.
-pub fn backward_onto(cpu: Cpu, dy: &Activations, x: &Activations, inverse: &[f32], weight: &[f32], dx: &mut Activations) {
+pub fn backward_onto(
+    cpu: Cpu,
+    dy: &Activations,
+    x: &Activations,
+    inverse: &[f32],
+    weight: &[f32],
+    dx: &mut Activations,
+) {
     assert_eq!((dy.features(), dx.features(), x.features()), (weight.len(), weight.len(), weight.len()), "one shape");
     let size = LANES * x.features();
     dx.data_mut()

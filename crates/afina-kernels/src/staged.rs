@@ -8,6 +8,9 @@ use crate::matrix::{Matrix, Values};
 use crate::pairs::zip_rows;
 use crate::panels::WIDTH;
 
+/// Bytes that come from memory together.
+const CACHE_LINE: usize = 64;
+
 pub(crate) enum Staged {
     /// In the matrix itself, with the distance between its panels, in words.
     Direct(*const u32, usize),
@@ -71,6 +74,44 @@ impl Staged {
                 Staged::Copied(0, 0)
             }
         }
+    }
+}
+
+/// Asks for a part of some rows, of all columns, before they are needed: a matrix comes from memory, and a tile cannot wait for it.
+#[inline(always)]
+pub(crate) fn prefetch_rows(matrix: &Matrix, rows: Range<usize>, part: usize, parts: usize) {
+    let panels = matrix.columns().div_ceil(WIDTH);
+    let rows = rows.start..rows.end.min(matrix.rows());
+    for panel in panels * part / parts..panels * (part + 1) / parts {
+        prefetch(matrix, panel * matrix.rows() + rows.start..panel * matrix.rows() + rows.end);
+    }
+}
+
+/// Asks for a part of some rows of one panel of columns.
+#[inline(always)]
+pub(crate) fn prefetch_columns(matrix: &Matrix, panel: usize, rows: &Range<usize>, part: usize, parts: usize) {
+    if panel < matrix.columns().div_ceil(WIDTH) {
+        let first = panel * matrix.rows() + rows.start;
+        prefetch(matrix, first + rows.len() * part / parts..first + rows.len() * (part + 1) / parts);
+    }
+}
+
+/// Lines of `WIDTH` numbers.
+#[inline(always)]
+fn prefetch(matrix: &Matrix, lines: Range<usize>) {
+    let (start, size) = match matrix.values() {
+        Values::F32(values) => (values.as_ptr().cast::<i8>(), WIDTH * size_of::<f32>()),
+        Values::Bf16(values) => (values.as_ptr().cast::<i8>(), WIDTH * size_of::<bf16>()),
+    };
+    for at in (lines.start * size..lines.end * size).step_by(CACHE_LINE) {
+        // SAFETY: an address inside the matrix, and only a hint.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, at);
     }
 }
 

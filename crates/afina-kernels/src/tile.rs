@@ -70,11 +70,7 @@ pub(crate) unsafe fn accumulate_pairs<
 /// # Safety
 /// `to` can be written at `R` rows of `P` panels.
 #[inline(always)]
-pub(crate) unsafe fn store<S: Simd, const R: usize, const P: usize>(
-    sums: &[[S::V; P]; R],
-    to: *mut f32,
-    panel: usize,
-) {
+pub(crate) unsafe fn store<S: Simd, const R: usize, const P: usize>(sums: &[[S::V; P]; R], to: *mut f32, panel: usize) {
     for (r, sums) in sums.iter().enumerate() {
         for (p, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller's promise.

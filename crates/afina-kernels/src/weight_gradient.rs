@@ -99,8 +99,10 @@ mod tests {
             for [tokens, left, right] in [[1, 1, 1], [16, 3, 5], [40, 8, 130], [33, 7, 64]] {
                 let (a, b) = (numbers(tokens * (left + 2), 1), numbers(tokens * right, 2));
                 let wanted: Vec<f64> = a.chunks_exact(left + 2).flat_map(|row| wide(&row[2..])).collect();
-                let expected: Vec<f64> =
-                    product(&transposed(&wanted, left), &transposed(&wide(&b), right), tokens).iter().map(|x| 0.5 * x).collect();
+                let expected: Vec<f64> = product(&transposed(&wanted, left), &transposed(&wide(&b), right), tokens)
+                    .iter()
+                    .map(|x| 0.5 * x)
+                    .collect();
                 let (a, b) = (Activations::from_rows(&a, left + 2), Activations::from_rows(&b, right));
                 let found = on_any_threads(|| {
                     let mut to = vec![0.0; left * right];

@@ -15,11 +15,11 @@ mod sampling;
 #[cfg(test)]
 mod golden;
 
+pub use afina_ops::Precision;
 pub use generate::{GenerateError, GenerateOptions, Generated, Stop, generate, score_continuations};
 pub use kv_cache::KvCache;
 pub use linear::{Linear, LoraPair};
 pub use llama::{Attention, Block, Context, Llama, Mlp};
-pub use afina_ops::Precision;
 pub use load::{LoadError, load_llama};
 pub use lora::{AttachError, LoraConfig, LoraModule, LoraSet, apply_adapter};
 pub use packed::{PackedBlock, PackedLlama};

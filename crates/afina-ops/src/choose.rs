@@ -1,6 +1,8 @@
 //! Operations that have a fast path: taken where it can be, else the definition.
 
-use afina_kernels::{Activations, Cpu, LANES, adamw, linear_cross_entropy as cross_entropy_kernel, rms_norm as norm_kernel};
+use afina_kernels::{
+    Activations, Cpu, LANES, adamw, linear_cross_entropy as cross_entropy_kernel, rms_norm as norm_kernel,
+};
 use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::weight::is_cpu;
@@ -62,9 +64,8 @@ pub fn linear_cross_entropy(
         Some(matrix) if takes(&hidden) => {
             let (device, dims) = (hidden.device(), hidden.dims());
             let loss = cross_entropy_kernel(Cpu::detect(), &activations(hidden), matrix, targets, want_gradient);
-            let gradient = loss
-                .gradient
-                .map(|gradient| Tensor::from_data(TensorData::new(gradient.to_rows(), dims), &device));
+            let gradient =
+                loss.gradient.map(|gradient| Tensor::from_data(TensorData::new(gradient.to_rows(), dims), &device));
             (loss.losses, loss.correct, gradient)
         }
         _ => reference::linear_cross_entropy(hidden, head.to_tensor(), targets, want_gradient),
@@ -78,11 +79,7 @@ pub fn norm(gradient: &Tensor<1>) -> f64 {
 
 /// One AdamW update of flat buffers, `[parameters]` each, after the gradient was multiplied with `update.gradient_scale`: `values` and
 /// the running means of the gradient and of its square are moved.
-pub fn adamw_step(
-    update: adamw::Update,
-    [values_of, mean, square]: [&mut Tensor<1>; 3],
-    gradient: Tensor<1>,
-) {
+pub fn adamw_step(update: adamw::Update, [values_of, mean, square]: [&mut Tensor<1>; 3], gradient: Tensor<1>) {
     if !takes(&gradient) {
         return reference::adamw_step(update, [values_of, mean, square], gradient);
     }

@@ -309,7 +309,8 @@ fn a_checkpoint_gives_back_the_same_bits_and_the_same_next_step() {
 #[test]
 fn training_moves_the_adapter_and_never_the_base() {
     let (model, examples) = (model("untied"), examples());
-    let weight = |model: &Llama| -> Vec<f32> { model.layers[0].mlp.up_proj.weight.to_tensor().try_into_vec_as().unwrap() };
+    let weight =
+        |model: &Llama| -> Vec<f32> { model.layers[0].mlp.up_proj.weight.to_tensor().try_into_vec_as().unwrap() };
     let before = weight(&model);
     let mut lora = fresh(&model);
     let mut optimizer = AdamWState::new(&lora.values);

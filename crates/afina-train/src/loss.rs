@@ -63,8 +63,7 @@ pub fn evaluate(model: &Llama, batch: &MicroBatch) -> LossSum {
     let context = model.context(batch.segments.clone(), 0);
     let hidden = model.layers.iter().fold(model.embed(&batch.tokens), |hidden, layer| layer.forward(hidden, &context));
     let normed = model.final_norm(hidden.select(0, trained_rows(model, batch)));
-    let (losses, correct, _) =
-        afina_ops::linear_cross_entropy(normed, &model.lm_head, &batch.targets, false);
+    let (losses, correct, _) = afina_ops::linear_cross_entropy(normed, &model.lm_head, &batch.targets, false);
     sum(&losses, &correct)
 }
 

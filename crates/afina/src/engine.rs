@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use afina_chat::{ChatFormat, Conversation, TemplateChoice, TextStream};
 use afina_checkpoint::{ModelDir, read_adapter, sha256_file};
 use afina_model::{
-    GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, Stop, Precision, apply_adapter, generate, load_llama,
-    score_continuations,
+    GenerateError, GenerateOptions, KvCache, Llama, Precision, SamplingOptions, Stop, apply_adapter, generate,
+    load_llama, score_continuations,
 };
 use afina_recipes::chat_format;
 use afina_serve::{
@@ -44,8 +44,8 @@ impl LlamaEngine {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<LlamaEngine> {
         let model_dir = ModelDir::open(dir).with_context(|| format!("failed to open the model `{}`", dir.display()))?;
-        let llama =
-            load_llama(&model_dir, device, Precision::F32, progress).with_context(|| format!("failed to load `{}`", dir.display()))?;
+        let llama = load_llama(&model_dir, device, Precision::F32, progress)
+            .with_context(|| format!("failed to load `{}`", dir.display()))?;
         let card = ModelCard {
             id: id.to_owned(),
             created: modified(dir),
