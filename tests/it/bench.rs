@@ -1,9 +1,9 @@
-//! `afina bench validate`, and the quick run of `afina validate`.
+//! `afina bench`, and the quick run of `afina validate`.
 
 use std::path::{Path, PathBuf};
 
 use expect_test::expect;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::check::{check_cli, run_cli};
 
@@ -130,4 +130,172 @@ fn validate_without_statistics_says_of_faults_alone() {
     assert_eq!(keys, ["examples", "valid", "errors", "warnings", "infos", "bytes"]);
     let seen = run_cli(&data(), &["validate", "marv.jsonl", "--no-statistics", "--tokenizer", "o200k_base"]);
     assert!(seen.starts_with("exit 2\n") && seen.contains("cannot be used with"), "{seen}");
+}
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(path)
+}
+
+/// Steps on the small model with peft's adapter; the rows are examples of the golden run, by their indexes.
+fn bench_train(rows: &[&[usize]], flags: &[&str]) -> Value {
+    let examples: Value =
+        serde_json::from_slice(&std::fs::read(fixture("golden/lora/examples.json")).unwrap()).unwrap();
+    let rows: Vec<Vec<&Value>> =
+        rows.iter().map(|row| row.iter().map(|&index| &examples["examples"][index]).collect()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    afina_checkpoint::write_file(&dir.path().join("rows.json"), json!({ "rows": rows }).to_string().as_bytes())
+        .unwrap();
+    let (model, adapter) = (fixture("tiny_llama/tied"), fixture("golden/lora/tied_all/initial"));
+    let (model, adapter) = (model.to_str().unwrap(), adapter.to_str().unwrap());
+    let args = ["bench", "train", "--model", model, "--adapter", adapter, "--rows", "rows.json", "--json"];
+    json_of(&run_cli(dir.path(), &[&args[..], flags].concat()))
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_timed_step_is_pefts_step() {
+    let seen = bench_train(&[&[0], &[1], &[2], &[3]], &["--steps", "4"]);
+    let counts = ["rows", "tokens", "trained_tokens", "steps"].map(|key| seen[key].as_u64().unwrap());
+    assert_eq!(counts, [4, 10 + 20 + 18 + 19, 23, 4]);
+    let losses = numbers(&seen["losses"]);
+    assert_eq!(losses.len(), 5); // one more, which is not timed
+    // `tests/fixtures/golden/lora/tied_all/run.json`, its first step
+    assert!((losses[0] / 8.702994 - 1.0).abs() < 1e-4, "{losses:?}");
+    assert!(losses.is_sorted_by(|one, next| one > next), "{losses:?}");
+
+    let seconds = numbers(&seen["step_seconds"]);
+    let mut timed = seconds[1..].to_vec();
+    timed.sort_by(f64::total_cmp);
+    let median = seen["median_seconds"].as_f64().unwrap();
+    assert_eq!((seconds.len(), median), (5, (timed[1] + timed[2]) / 2.0));
+    assert_eq!(seen["tokens_per_second"].as_f64().unwrap(), 67.0 / median);
+    if cfg!(target_os = "linux") {
+        let resident = numbers(&seen["resident_bytes"]);
+        let peak = seen["peak_memory_bytes"].as_f64().unwrap();
+        assert!(resident.len() == 5 && resident.iter().all(|&bytes| 1e6 < bytes && bytes <= peak), "{seen}");
+    }
+}
+
+#[test]
+fn rows_that_are_shared_or_computed_again_have_the_same_losses() {
+    let alone = bench_train(&[&[0], &[1], &[2], &[3]], &[]);
+    for seen in [bench_train(&[&[0, 1, 2], &[3]], &[]), bench_train(&[&[0], &[1], &[2], &[3]], &["--recompute"])] {
+        let pairs = numbers(&seen["losses"]).into_iter().zip(numbers(&alone["losses"]));
+        assert!(pairs.clone().count() == 4 && pairs.clone().all(|(a, b)| (a / b - 1.0).abs() < 1e-5), "{seen} {alone}");
+        for key in ["gflop", "tokens", "trained_tokens"] {
+            assert_eq!(seen[key], alone[key], "{key}");
+        }
+    }
+}
+
+/// A folder with the small model, a tokenizer and a chat template, and this data.
+fn chat_model(data: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        ("tiny_llama/tied/config.json", "config.json"),
+        ("tiny_llama/tied/model.safetensors", "model.safetensors"),
+        ("chat/tokenizers/smollm2.json", "tokenizer.json"),
+        ("chat/templates/smollm2.jinja", "chat_template.jinja"),
+    ] {
+        std::fs::copy(fixture(from), dir.path().join(to)).unwrap();
+    }
+    for (name, text) in [("tokenizer_config.json", "{\"eos_token\": \"<|im_end|>\"}"), ("chat.jsonl", data)] {
+        afina_checkpoint::write_file(&dir.path().join(name), text.as_bytes()).unwrap();
+    }
+    dir
+}
+
+const WRITE_ROWS: [&str; 10] =
+    ["bench", "train", "--model", ".", "--data", "chat.jsonl", "--seq-len", "70", "--write-rows", "rows.json"];
+
+#[test]
+fn rows_of_a_chat_file_are_those_that_training_packs() {
+    let line = |question: &str, answer: &str| {
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let messages = [message("system", "Sé breve."), message("user", question), message("assistant", answer)];
+        json!({ "messages": messages }).to_string() + "\n"
+    };
+    let dir = chat_model(&[line("hola", "sí"), line("¿y tú?", "no"), line("adiós", "ya")].concat());
+    check_cli(
+        dir.path(),
+        &WRITE_ROWS,
+        expect![[r#"
+            exit 0
+            --- stdout
+            wrote 2 rows to rows.json: 93 tokens, 8 trained
+        "#]],
+    );
+    let file: Value = serde_json::from_slice(&std::fs::read(dir.path().join("rows.json")).unwrap()).unwrap();
+    let rows: Vec<Vec<(usize, usize)>> = file["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let trained = |mask: &Value| mask.as_array().unwrap().iter().filter(|&bit| bit == true).count();
+            let lengths =
+                |example: &Value| (example["tokens"].as_array().unwrap().len(), trained(&example["loss_mask"]));
+            row.as_array().unwrap().iter().map(lengths).collect()
+        })
+        .collect();
+    expect!["[[(30, 3)], [(32, 2), (31, 3)]]"].assert_eq(&format!("{rows:?}"));
+    // The tokenizer knows more tokens than this small model.
+    check_cli(
+        dir.path(),
+        &["bench", "train", "--model", ".", "--rows", "rows.json"],
+        expect![[r#"
+        exit 1
+        --- stderr
+        error: row 1 of `rows.json`
+          cause: expected tokens below 160, found 624
+    "#]],
+    );
+}
+
+#[test]
+fn rows_are_made_of_valid_chats_alone() {
+    let dir = chat_model("{\"messages\":[{\"role\":\"user\",\"content\":\"hola\"}]}\n");
+    check_cli(
+        dir.path(),
+        &WRITE_ROWS,
+        expect![[r#"
+        exit 3
+        --- stderr
+        chat.jsonl:1:13: error[missing-assistant-message] /messages: expected an assistant message to learn, found none
+          hint: add the answer as the last message
+        1 example: 0 valid, 1 invalid; 1 error
+        error: `chat.jsonl` has errors
+        hint: mend the lines above; `afina explain RULE` says more of a rule
+    "#]],
+    );
+    assert!(!dir.path().join("rows.json").exists());
+}
+
+#[test]
+fn rows_that_cannot_be_trained_on_are_refused() {
+    let dir = chat_model("");
+    let check = |rows: &str, expect| {
+        afina_checkpoint::write_file(&dir.path().join("rows.json"), rows.as_bytes()).unwrap();
+        check_cli(dir.path(), &["bench", "train", "--model", ".", "--rows", "rows.json"], expect);
+    };
+    check(
+        r#"{"rows":[[{"tokens":[5,6],"loss_mask":[true]}]]}"#,
+        expect![[r#"
+        exit 1
+        --- stderr
+        error: row 1 of `rows.json`
+          cause: expected a `loss_mask` of 2 entries, one a token, found 1
+    "#]],
+    );
+    // The first token of an example is the target of nothing.
+    check(
+        r#"{"rows":[[{"tokens":[5],"loss_mask":[true]}]]}"#,
+        expect![[r#"
+        exit 1
+        --- stderr
+        error: no token of `rows.json` is trained
+    "#]],
+    );
 }

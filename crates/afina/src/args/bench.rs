@@ -8,22 +8,59 @@ use super::{Method, OpenAiTokenizer, TemplateArg};
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
-    /// Time LoRA training steps (r 8, all seven projections, every token trained) on random tokens
-    Train {
-        #[arg(long, value_name = "DIR")]
-        model: PathBuf,
-        /// Sequences × tokens of a step
-        #[arg(long, value_name = "BxT", default_value = "1x256")]
-        shape: String,
-        /// Timed steps, after one that is not
-        #[arg(long, default_value_t = 3)]
-        steps: usize,
-        /// Run blocks again in the backward pass
-        #[arg(long)]
-        recompute: bool,
-    },
+    /// Time LoRA training steps: forward, backward, clip, AdamW
+    Train(BenchTrain),
     /// Time the parts of `afina validate`, each beside the rules of lines, JSON, messages and tools
     Validate(BenchValidate),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchTrain {
+    /// A Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Sequences × tokens of a step; the tokens are made up and all trained
+    #[arg(long, value_name = "BxT", default_value = "1x256", conflicts_with_all = ["rows", "data"])]
+    pub shape: String,
+    /// The rows of a step, as --write-rows writes them: all of the file, in every step
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub rows: Option<PathBuf>,
+    /// A PEFT adapter folder to start from [default: a fresh one, r 8 and alpha 16 on all seven projections]
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// What the frozen weights are kept in
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
+    /// Timed steps, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Run blocks again in the backward pass
+    #[arg(long)]
+    pub recompute: bool,
+    /// Time nothing: read this chat file and write the rows that training would pack it into
+    #[arg(long, value_name = "FILE", requires = "write_rows")]
+    pub data: Option<PathBuf>,
+    /// Tokens in a packed row of --data
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    pub seq_len: usize,
+    /// Where the rows of --data go, as JSON: {"rows": [[{"tokens": […], "loss_mask": […]}, …], …]}
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub write_rows: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl From<Precision> for afina_model::Precision {
+    fn from(precision: Precision) -> afina_model::Precision {
+        match precision {
+            Precision::F32 => afina_model::Precision::F32,
+            Precision::Bf16 => afina_model::Precision::Bf16,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -69,9 +69,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
             router::test(&routes, &cases, min_accuracy, output)
         }
         Command::Router(Router::Lint { routes }) => router::lint(&routes, output),
-        Command::Bench(Bench::Train { model, shape, steps, recompute }) => {
-            bench::train(&model, &shape, steps, recompute, &device()?, output)
-        }
+        Command::Bench(Bench::Train(args)) => bench::train::run(&args, &device()?, output),
         Command::Bench(Bench::Validate(args)) => bench::validate::run(&args, output),
     }
 }
