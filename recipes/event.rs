@@ -9,11 +9,30 @@ use crate::TrainFile;
 /// What the caller sees while the loop runs.
 #[derive(Debug)]
 pub enum Event<'a> {
-    Loading { done: usize, total: usize },
+    Loading {
+        done: usize,
+        total: usize,
+    },
     Started(&'a Start),
-    Step { metrics: &'a Metrics, total_steps: usize },
-    Evaluated { step: usize, eval_loss: f64, token_accuracy: f64 },
-    Saved { step: usize, path: &'a Path },
+    /// `done` of the `of` micro-batches of a step (from 1) are done; an answer to stop is obeyed at once.
+    MicroBatch {
+        step: usize,
+        done: usize,
+        of: usize,
+    },
+    Step {
+        metrics: &'a Metrics,
+        total_steps: usize,
+    },
+    Evaluated {
+        step: usize,
+        eval_loss: f64,
+        token_accuracy: f64,
+    },
+    Saved {
+        step: usize,
+        path: &'a Path,
+    },
 }
 
 /// What the caller answers.
@@ -39,6 +58,8 @@ pub struct Start {
     pub examples_per_step: f64,
     pub total_steps: usize,
     pub first_step: usize,
+    /// Micro-batches of the first step that an interrupted run had done.
+    pub first_micro_batch: usize,
     pub recompute: bool,
     pub files: Vec<TrainFile>,
     /// As the recipe names it.
@@ -52,8 +73,10 @@ pub struct Start {
 #[derive(Debug, Clone)]
 pub struct Summary {
     pub run_dir: PathBuf,
-    /// Of the last step; the run is done when its `step` is the plan's last.
-    pub metrics: Metrics,
+    /// Steps done.
+    pub step: usize,
+    /// Of the last of them.
+    pub metrics: Option<Metrics>,
     pub interrupted: bool,
     /// Since the first step of this call.
     pub seconds: f64,

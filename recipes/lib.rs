@@ -7,9 +7,11 @@ mod examples;
 mod keys;
 mod logs;
 mod lora_finetune;
+mod plan;
 mod recipe;
 #[cfg(test)]
 mod resumed;
+mod run_folder;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

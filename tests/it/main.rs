@@ -7,4 +7,7 @@ mod cli;
 mod copies;
 mod data;
 mod tidy;
+#[path = "../tiny_model.rs"]
+mod tiny_model;
+mod training;
 mod validate;

@@ -278,7 +278,7 @@ fn training_moves_the_adapter_and_never_the_base() {
     let mut optimizer = AdamWState::new(&lora.values);
     let batch = [micro_batch(&examples, &[0, 1, 2, 3])];
     let first = train_step(&model, &mut lora, &mut optimizer, &batch, 1e-2, &settings());
-    let mut last = first;
+    let mut last = first.clone();
     for _ in 0..30 {
         last = train_step(&model, &mut lora, &mut optimizer, &batch, 1e-2, &settings());
     }

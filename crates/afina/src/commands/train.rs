@@ -30,9 +30,9 @@ pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
     let summary = train(&recipe, &device, args.resume, output)?;
     let run = summary.run_dir.display();
     let text = if summary.interrupted {
-        format!("stopped after step {}; go on with: afina train {run}/recipe.toml --resume", summary.metrics.step)
+        format!("stopped after step {}; go on with: afina train {run}/recipe.toml --resume", summary.step)
     } else {
-        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.metrics.step, summary.seconds)
+        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.step, summary.seconds)
     };
     output.result(&text, &summary_json(&summary));
     Ok(if summary.interrupted { INTERRUPTED } else { OK })
@@ -60,6 +60,7 @@ pub fn train(recipe: &Recipe, device: &Device, resume: bool, output: &Output) ->
                 bar.set_position(metrics.step as u64);
                 bar.set_message(format!("loss {:.4}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_second));
             }
+            Event::MicroBatch { .. } => {}
             Event::Evaluated { step, eval_loss, token_accuracy } => note(
                 &bar,
                 output,
@@ -84,7 +85,10 @@ pub fn show_refused<T>(result: Result<T>, output: &Output) -> Result<T> {
 
 /// The last step's metrics, and what is known of the whole run.
 fn summary_json(summary: &Summary) -> serde_json::Value {
-    let mut json = serde_json::to_value(&summary.metrics).expect("metrics are plain numbers");
+    let mut json = match &summary.metrics {
+        Some(metrics) => serde_json::to_value(metrics).expect("metrics are plain numbers"),
+        None => json!({ "step": summary.step }),
+    };
     json["run"] = json!(summary.run_dir);
     json["interrupted"] = json!(summary.interrupted);
     json["seconds"] = json!(summary.seconds);
@@ -139,8 +143,12 @@ fn describe(start: &Start, output: &Output) {
     let own = if start.chat_template == "model" { "the model's" } else { &start.chat_template };
     output.note(&format!("chat template  {own}, sha256 {}…", &start.template_sha256[..12]));
     output.note(&format!("base model     sha256 {}…", &start.base_sha256[..12]));
-    if start.first_step > 0 {
-        output.note(&format!("resumed        after step {}", start.first_step));
+    if start.first_step + start.first_micro_batch > 0 {
+        let inside = match start.first_micro_batch {
+            0 => String::new(),
+            done => format!(" and {done} micro-batches of the next"),
+        };
+        output.note(&format!("resumed        after step {}{inside}", start.first_step));
     }
     output.note(if output.color_stderr {
         "examples       trained text in green"
