@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use afina_train::Metrics;
+use afina_train::{Best, Metrics};
 
-use crate::TrainFile;
+use crate::{Excess, TrainFile, rehearsal::Rehearsal};
 
 /// What the caller sees while the loop runs.
 #[derive(Debug)]
@@ -28,6 +28,18 @@ pub enum Event<'a> {
         step: usize,
         eval_loss: f64,
         token_accuracy: f64,
+        is_best: bool,
+    },
+    /// An answer to a prompt of `eval.samples`.
+    Sample {
+        step: usize,
+        prompt: &'a str,
+        text: &'a str,
+    },
+    /// What is largest in the run went well, once, before the first step.
+    Rehearsed(Rehearsal),
+    Exported {
+        path: &'a Path,
     },
     Saved {
         step: usize,
@@ -66,6 +78,9 @@ pub struct Start {
     pub chat_template: String,
     pub template_sha256: String,
     pub base_sha256: String,
+    /// Tokens of the longest example allowed, and the examples that were longer.
+    pub longest: usize,
+    pub excess: Vec<Excess>,
     /// Three examples as (text of a token, is it trained).
     pub shown: Vec<Vec<(String, bool)>>,
 }
@@ -73,11 +88,14 @@ pub struct Start {
 #[derive(Debug, Clone)]
 pub struct Summary {
     pub run_dir: PathBuf,
-    /// Steps done.
+    /// Steps done; fewer than `total_steps` where the run was interrupted or stopped early.
     pub step: usize,
+    pub total_steps: usize,
     /// Of the last of them.
     pub metrics: Option<Metrics>,
     pub interrupted: bool,
+    /// With `save.best`: the evaluation whose adapter is the finished one.
+    pub best: Option<Best>,
     /// Since the first step of this call.
     pub seconds: f64,
 }

@@ -5,11 +5,11 @@
 
 use std::cell::Cell;
 use std::mem::take;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use afina_chat::{ChatFormat, TrainOn};
-use afina_checkpoint::{CHAT_TEMPLATE, ModelDir, write_adapter};
+use afina_checkpoint::{CHAT_TEMPLATE, ModelDir, read_adapter, write_adapter};
 use afina_data::{Share, TokenizedExample};
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
@@ -17,15 +17,20 @@ use afina_train::{
     activation_bytes, available_memory_bytes, evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes,
     read_state, save_checkpoint, save_partial,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 
 use crate::{
     Control, Event, Recipe, Start, Summary,
     examples::{pieces, read_examples},
-    logs::{begin_logs, last_metrics, log_step, sync_logs},
+    exports::export,
+    failed_step::{Failed, find_fault, leave},
+    ledger::{entries, places},
+    logs::{begin_logs, last_metrics, log_sample, log_step, sync_logs},
     plan::{Plan, in_order},
+    rehearsal::{Worst, rehearse},
     run_folder::{adapter_config, check_unchanged, fingerprints, own_template, run_dir},
+    samples::{answer, prompts, stop_tokens},
 };
 
 /// Trains the adapter that `recipe` describes and leaves it in `checkpoints/<run>/`.
@@ -49,7 +54,8 @@ pub fn run(
     };
     let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
     let files: Vec<PathBuf> = recipe.data.train.iter().map(|file| file.path.clone()).collect();
-    let read = read_examples(&files, &format, train_on, longest)?;
+    let excess_length = recipe.data.excess_length;
+    let read = read_examples(&files, &format, train_on, longest, excess_length)?;
     let shares: Vec<Share> = read
         .per_file
         .iter()
@@ -58,8 +64,15 @@ pub fn run(
         .collect();
     let shown =
         read.conversations.iter().take(3).map(|shown| pieces(&format, shown, train_on)).collect::<Result<_>>()?;
+    let file_of = read.file_of(&files);
     let train = read.tokenized;
-    let validation = read_examples(&recipe.data.validation, &format, train_on, longest)?.tokenized;
+    let validation = read_examples(&recipe.data.validation, &format, train_on, longest, excess_length)?;
+    let excess = [read.excess, validation.excess].concat();
+    let validation = validation.tokenized;
+    let places = places(&train, &file_of);
+    let exports = recipe.exports()?;
+    let prompts = prompts(&recipe.eval.samples, &format, base.config.max_position_embeddings)?;
+    let stop_tokens = stop_tokens(&base, &format);
     let plan = Plan::new(recipe, &train, &shares)?;
     let validation_batches = in_order(recipe, &validation);
 
@@ -86,17 +99,14 @@ pub fn run(
         None => {
             let lora = LoraSet::init(&model, lora_config, recipe.seed);
             let optimizer = AdamWState::new(&lora.values);
-            (
-                lora,
-                optimizer,
-                TrainState { step: 0, num_tokens: 0, eval_loss: None, fingerprints: fingerprints.clone() },
-            )
+            let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
+            (lora, optimizer, TrainState::new(recompute, fingerprints.clone()))
         }
     };
     let adapter_config = adapter_config(recipe, &base, &fingerprints);
     let template = own_template(&base, &format);
-    let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
-    begin_logs(recipe, &run_dir, &fingerprints, state.step)?;
+    let recompute = state.recompute;
+    begin_logs(recipe, &run_dir, &fingerprints, state.step, &excess)?;
     // What a step that was interrupted between its micro-batches had accumulated.
     let mut under_way = match checkpoint {
         Some(_) => load_partial(&run_dir.file(UNDER_WAY), state.step, &lora)?.unwrap_or_default(),
@@ -122,10 +132,12 @@ pub fn run(
         template_sha256: fingerprints["the chat template"].clone(),
         base_sha256: fingerprints["the base model"].clone(),
         shown,
+        longest,
+        excess,
     };
     tell(Event::Started(&start));
 
-    // 5. The loop.
+    // 5. How a step is taken and saved, and a rehearsal of the worst one.
     let schedule = Schedule {
         scheduler: recipe.train.lr_scheduler,
         learning_rate: recipe.train.learning_rate,
@@ -142,18 +154,42 @@ pub fn run(
         sync_logs(&run_dir)?;
         let path = run_dir.step_dir(state.step);
         save_checkpoint(&path, &adapter_config, template, lora, optimizer, state)?;
-        run_dir.set_latest(state.step, None, recipe.save.keep)?;
+        let best = state.best.filter(|_| recipe.save.best).map(|best| best.step);
+        run_dir.set_latest(state.step, best, recipe.save.keep)?;
         Ok(path)
     };
     let began = Instant::now();
     let mut last = last_metrics(&run_dir);
-    'steps: while state.step < plan.steps.len() && !stop.get() {
+    let is_over = |state: &TrainState| {
+        let patience = recipe.early_stopping.as_ref().map(|table| table.patience);
+        state.step == plan.steps.len() || patience.is_some_and(|patience| state.evaluations_since_best >= patience)
+    };
+    if state.step + under_way.micro_batches == 0 && !stop.get() {
+        let micro_batches = plan.worst_micro_batches(&train);
+        let validation = validation_batches.iter().max_by_key(|batch| batch.tokens.len());
+        let worst =
+            Worst { micro_batches: &micro_batches, validation, learning_rate: schedule.at(0), settings: &settings };
+        let save = |aside: &Path, lora: &LoraSet, optimizer: &AdamWState| -> Result<()> {
+            let step = aside.join("step");
+            save_checkpoint(&step, &adapter_config, template, lora, optimizer, &state)?;
+            export(&exports, &base, &step, aside).map(drop)
+        };
+        let rehearsal = rehearse(&model, &lora, &optimizer, &worst, &run_dir, save)
+            .context("the rehearsal before the first step failed")?;
+        tell(Event::Rehearsed(rehearsal));
+    }
+
+    // 6. The loop.
+    'steps: while !is_over(&state) && !stop.get() {
         let step_began = Instant::now();
         let learning_rate = schedule.at(state.step);
         let micro_batches = plan.micro_batches(state.step, &train);
         let tokens_before = under_way.tokens;
         while let Some(batch) = micro_batches.get(under_way.micro_batches) {
             accumulate(&model, &lora, batch, recompute, &mut under_way);
+            if !under_way.loss.nats.is_finite() {
+                break; // the step fails below
+            }
             let (done, of) = (under_way.micro_batches, micro_batches.len());
             tell(Event::MicroBatch { step: state.step + 1, done, of });
             if stop.get() && done < of {
@@ -169,28 +205,36 @@ pub fn run(
         let outcome = finish_step(&mut lora, &mut optimizer, take(&mut under_way), learning_rate, &settings);
 
         if !outcome.is_finite() {
-            let lines: Vec<usize> = plan.examples(state.step).map(|example| train[example].line).collect();
-            bail!(
-                "step {}: the loss is {} and the gradient's norm {}; the step was not applied (lines {lines:?} of the training data)",
-                state.step + 1,
-                outcome.loss.mean(),
-                outcome.grad_norm
-            );
+            let rows = &plan.steps[state.step];
+            let failed = Failed { step: state.step + 1, learning_rate, rows, examples: &train, files: &file_of };
+            let fault = find_fault(&model, &lora, &micro_batches, recompute);
+            let save = |path: &Path| -> Result<()> {
+                Ok(save_checkpoint(path, &adapter_config, template, &lora, &optimizer, &state)?)
+            };
+            return Err(leave(&run_dir, &failed, fault, save)?.into());
         }
         state.step += 1;
         state.num_tokens += outcome.tokens as u64;
         let seconds = step_began.elapsed().as_secs_f64();
 
-        let is_last = state.step == plan.steps.len();
-        let is_due = |every: usize| is_last || (every > 0 && state.step.is_multiple_of(every));
-        let eval_loss = if is_due(recipe.eval.every_steps) && !validation_batches.is_empty() {
-            let sum = evaluate_all(&lora.attach(&model), &validation_batches);
-            state.eval_loss = Some(sum.mean());
-            tell(Event::Evaluated { step: state.step, eval_loss: sum.mean(), token_accuracy: sum.accuracy() });
-            state.eval_loss
-        } else {
-            None
-        };
+        let is_due = |every: usize| state.step == plan.steps.len() || (every > 0 && state.step.is_multiple_of(every));
+        let (eval_is_due, save_is_due) = (is_due(recipe.eval.every_steps), is_due(recipe.save.every_steps));
+        let (mut eval_loss, mut is_best) = (None, false);
+        if eval_is_due {
+            let attached = lora.attach(&model);
+            if !validation_batches.is_empty() {
+                let sum = evaluate_all(&attached, &validation_batches);
+                eval_loss = Some(sum.mean());
+                is_best = state.evaluated(sum.mean());
+                let (eval_loss, token_accuracy) = (sum.mean(), sum.accuracy());
+                tell(Event::Evaluated { step: state.step, eval_loss, token_accuracy, is_best });
+            }
+            for prompt in &prompts {
+                let text = answer(&attached, &format, prompt, &stop_tokens)?;
+                log_sample(&run_dir, state.step, &prompt.text, &text)?;
+                tell(Event::Sample { step: state.step, prompt: &prompt.text, text: &text });
+            }
+        }
         let metrics = Metrics {
             step: state.step,
             epoch: plan.epoch_after(state.step),
@@ -203,30 +247,43 @@ pub fn run(
             eval_loss,
             mean_token_accuracy: outcome.loss.accuracy(),
         };
-        log_step(&run_dir, &metrics)?;
+        let seen = entries(state.step, plan.examples(state.step - 1), &outcome.loss.examples, &places)?;
+        log_step(&run_dir, &metrics, &seen)?;
         tell(Event::Step { metrics: &metrics, total_steps: plan.steps.len() });
         last = Some(metrics);
 
-        if stop.get() || is_due(recipe.save.every_steps) {
+        if stop.get() || save_is_due || is_over(&state) || (recipe.save.best && is_best) {
             let path = save(&lora, &optimizer, &state)?;
             run_dir.remove(UNDER_WAY)?;
             tell(Event::Saved { step: state.step, path: &path });
         }
     }
 
-    // 6. The finished adapter, at the top of the run's folder, where every other tool looks for it.
-    let interrupted = state.step < plan.steps.len();
+    // 7. The finished adapter, the last or the best, at the top of the run's folder, where every other tool looks for it.
+    let interrupted = !is_over(&state);
+    let best = state.best.filter(|_| recipe.save.best);
     if !interrupted {
         if let Some(template) = template {
             run_dir.write(CHAT_TEMPLATE, template.as_bytes())?;
         }
-        write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?;
+        match best {
+            Some(best) => {
+                let (config, tensors) = read_adapter(&run_dir.step_dir(best.step))?;
+                write_adapter(run_dir.path(), &config, &tensors)?;
+            }
+            None => write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?,
+        }
+        for path in export(&exports, &base, run_dir.path(), run_dir.path())? {
+            tell(Event::Exported { path: &path });
+        }
     }
     Ok(Summary {
         run_dir: run_dir.path().to_owned(),
         step: state.step,
+        total_steps: plan.steps.len(),
         metrics: last,
         interrupted,
+        best,
         seconds: began.elapsed().as_secs_f64(),
     })
 }

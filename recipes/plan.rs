@@ -66,11 +66,21 @@ impl Plan {
     }
 
     /// The micro-batch with the most tokens, as rows of examples.
-    pub(crate) fn largest_micro_batch(&self, examples: &[TokenizedExample]) -> &[Vec<usize>] {
-        let tokens = |rows: &Vec<Vec<usize>>| -> usize {
+    pub(crate) fn largest_micro_batch(&self, examples: &[TokenizedExample]) -> &Vec<Vec<usize>> {
+        let tokens = |rows: &&Vec<Vec<usize>>| -> usize {
             rows.iter().flatten().map(|&example| examples[example].tokens.len()).sum()
         };
-        self.steps.iter().flatten().max_by_key(|rows| tokens(rows)).expect("a plan has a step")
+        self.steps.iter().flatten().max_by_key(tokens).expect("a plan has a step")
+    }
+
+    /// The micro-batches that take the most memory: the largest, and the one with the longest example.
+    pub(crate) fn worst_micro_batches(&self, examples: &[TokenizedExample]) -> Vec<MicroBatch> {
+        let longest =
+            |rows: &&Vec<Vec<usize>>| rows.iter().flatten().map(|&example| examples[example].tokens.len()).max();
+        let mut worst = vec![self.largest_micro_batch(examples)];
+        worst.extend(self.steps.iter().flatten().max_by_key(longest));
+        worst.dedup();
+        worst.into_iter().map(|rows| MicroBatch::new(&Batch::new(examples, rows))).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use afina_checkpoint::write_file;
+use afina_checkpoint::{RunDir, write_file};
 
 use crate::testing::{adapter, log, model_dir, recipe, train, train_until};
 use crate::{Event, Recipe, ResumeRefused};
@@ -70,6 +70,56 @@ fn a_run_that_was_stopped_before_its_first_checkpoint_begins_anew() {
     let summary = train_until(&recipe, false, |event| matches!(event, Event::Loading { .. })).unwrap();
     assert_eq!((summary.step, summary.interrupted, summary.metrics), (0, true, None));
     assert_eq!(train(&recipe, true, None).unwrap().step, 7);
+}
+
+#[test]
+fn a_log_line_that_a_kill_cut_off_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let [whole, stopped] = ["whole", "stopped"].map(|run| recipe(dir.path(), run, &["eval.samples=¿qué?"]));
+    train(&whole, false, None).unwrap();
+    train(&stopped, false, Some(3)).unwrap();
+    let run = RunDir::create(Path::new(&stopped.run)).unwrap();
+    for (name, cut) in [
+        ("metrics.jsonl", "{\"step\":4,\"epoch\":0.5,\"lo"),
+        ("metrics.csv", "4"),
+        ("ledger.jsonl", "{\"step\":4,\"file\":\"x\"}\n{\"step\":4,\"fi"),
+        ("samples.jsonl", "{"),
+    ] {
+        run.append(name, cut).unwrap();
+    }
+    train(&stopped, true, None).unwrap();
+    assert_eq!(log(&stopped), log(&whole));
+    let read = |recipe: &Recipe, name: &str| std::fs::read_to_string(Path::new(&recipe.run).join(name)).unwrap();
+    for name in ["ledger.jsonl", "samples.jsonl"] {
+        assert_eq!(read(&stopped, name), read(&whole, name));
+    }
+    let steps = |recipe: &Recipe| -> Vec<String> {
+        read(recipe, "metrics.csv").lines().map(|line| line.split(',').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(steps(&stopped), ["step", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[test]
+fn a_run_goes_on_as_it_began_whatever_memory_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let recipe = recipe(dir.path(), "r", &["train.gradient_checkpointing=auto"]);
+    train(&recipe, false, Some(3)).unwrap();
+    let path = Path::new(&recipe.run).join("step-000003/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(state["recompute"], false, "a tiny model fits into any memory");
+    state["recompute"] = true.into(); // as if it had begun where memory was short
+    write_file(&path, state.to_string().as_bytes()).unwrap();
+    let mut recomputes = None;
+    train_until(&recipe, true, |event| {
+        if let Event::Started(start) = event {
+            recomputes = Some(start.recompute);
+        }
+        false
+    })
+    .unwrap();
+    assert_eq!(recomputes, Some(true));
 }
 
 #[test]

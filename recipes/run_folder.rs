@@ -30,7 +30,11 @@ pub(crate) fn run_dir(recipe: &Recipe, resume: bool) -> Result<RunDir> {
 /// sha256 of everything that decides what the run computes.
 pub(crate) fn fingerprints(recipe: &Recipe, base: &ModelDir, format: &ChatFormat) -> Result<BTreeMap<String, String>> {
     let mut decisive = recipe.clone();
-    (decisive.save, decisive.eval, decisive.device) = Default::default();
+    (decisive.save, decisive.eval, decisive.device, decisive.export) = Default::default();
+    decisive.save.best = recipe.save.best;
+    if recipe.save.best || recipe.early_stopping.is_some() {
+        decisive.eval.every_steps = recipe.eval.every_steps;
+    }
     let file = |name: &str| {
         let path = base.path.join(name);
         sha256_file(&path).with_context(|| format!("failed to read `{}`", path.display()))

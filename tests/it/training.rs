@@ -167,3 +167,89 @@ fn the_number_of_threads_changes_no_byte() {
         assert!(adapter(dir.path(), "threads-1") == adapter(dir.path(), &format!("threads-{threads}")), "{threads}");
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_loses_nothing_that_was_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    workplace(dir.path(), 150);
+    let small = ["lora.r=1", "eval.every_steps=0"];
+    let train = |run: &str, more: &[&str], limit: &str| {
+        // No file may be larger than 32 blocks of 512 or 1024 bytes: the log of the steps reaches that, a checkpoint does not.
+        let script = format!("{limit} exec \"$0\" train r.toml \"$@\"");
+        let run = format!("run=./{run}");
+        let args = [&[run.as_str()], &small[..], more].concat();
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_afina")])
+            .args(args)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = train("whole", &[], "");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = train("full", &[], "ulimit -f 32; trap '' XFSZ;");
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["error: failed to write `./full/", "cause: File too large", "hint: make room on the disk"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, said) = train("full", &["--resume"], "");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(adapter(dir.path(), "full") == adapter(dir.path(), "whole"));
+    assert_eq!(metrics(dir.path(), "full"), metrics(dir.path(), "whole"));
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_not_applied_and_can_be_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    workplace(dir.path(), 9);
+    let seen = run_cli(dir.path(), &["train", "r.toml", "train.learning_rate=1e30", "train.warmup_ratio=0"]);
+    assert!(seen.starts_with("exit 1\n"), "{seen}");
+    for part in [
+        "error: step 2: the loss itself is not finite; the step was not applied",
+        "micro-batch 1 of 2, row 1: train.jsonl:",
+        "(its loss is not finite)",
+        "hint: `./whole/failed-step-000002/batch.json` holds",
+    ] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    let run = dir.path().join("whole");
+    assert_eq!(std::fs::read_to_string(run.join("latest")).unwrap(), "step-000001\n");
+    let read = |name: &str| std::fs::read(run.join(name)).unwrap();
+    for name in ["adapter_model.safetensors", "optimizer.safetensors"] {
+        assert!(read(&format!("failed-step-000002/{name}")) == read(&format!("step-000001/{name}")));
+    }
+    let batch: serde_json::Value = serde_json::from_slice(&read("failed-step-000002/batch.json")).unwrap();
+    let example = &batch["rows"][0][0];
+    assert_eq!((&batch["step"], example["file"].as_str()), (&2.into(), Some("train.jsonl")));
+    let (line, tokens) = (example["line"].as_u64().unwrap(), example["tokens"].as_array().unwrap());
+    assert!((1..=9).contains(&line) && tokens.len() == example["loss_mask"].as_array().unwrap().len(), "{example}");
+    // The run is where it was: it fails at the same step again, with the same words.
+    let again =
+        run_cli(dir.path(), &["train", "r.toml", "train.learning_rate=1e30", "train.warmup_ratio=0", "--resume"]);
+    let error = |seen: &str| seen[seen.find("error: ").unwrap()..].to_owned();
+    assert_eq!(error(&again), error(&seen));
+}
+
+#[test]
+#[cfg(unix)]
+fn what_would_fail_at_the_end_fails_before_the_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    workplace(dir.path(), 3);
+    // Room for a checkpoint, and none for a merged model.
+    let script = "ulimit -f 64; trap '' XFSZ; exec \"$0\" train r.toml lora.r=1 export.as=hf";
+    let output =
+        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_afina")]).current_dir(dir.path()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["error: the rehearsal before the first step failed", "cause: File too large"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!dir.path().join("whole/metrics.jsonl").exists() && !dir.path().join("whole/latest").exists());
+    let seen = run_cli(dir.path(), &["train", "r.toml", "lora.r=1", "export.as=hf"]);
+    assert!(seen.starts_with("exit 0\n") && seen.contains("exported       ./whole/export-hf"), "{seen}");
+    assert!(seen.contains("rehearsal      "), "{seen}");
+    let seen = run_cli(dir.path(), &["info", "whole/export-hf"]);
+    assert!(seen.starts_with("exit 0\n"), "{seen}");
+}

@@ -20,5 +20,7 @@ pub use micro_batch::MicroBatch;
 pub use plan::{activation_bytes, available_memory_bytes};
 pub use report::{Metrics, csv_header, csv_row, peak_memory_bytes};
 pub use schedule::{LrScheduler, Schedule};
-pub use state::{StateError, TrainState, load_checkpoint, load_partial, read_state, save_checkpoint, save_partial};
+pub use state::{
+    Best, StateError, TrainState, load_checkpoint, load_partial, read_state, save_checkpoint, save_partial,
+};
 pub use step::{Accumulated, StepOutcome, TrainSettings, accumulate, finish_step, train_step};

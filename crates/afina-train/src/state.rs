@@ -20,9 +20,48 @@ pub struct TrainState {
     pub step: usize,
     /// Tokens read since the start.
     pub num_tokens: u64,
+    /// Of the last evaluation.
     pub eval_loss: Option<f64>,
+    /// The evaluation with the lowest loss, the first of equals.
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    pub evaluations_since_best: usize,
+    /// Whether blocks are run again in the backward pass: that rounds otherwise, so the choice is the run's and not the machine's.
+    pub recompute: bool,
     /// What must not change under a run: name → sha256 of the base, the template, each data file, the recipe.
     pub fingerprints: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub step: usize,
+    pub eval_loss: f64,
+}
+
+impl TrainState {
+    /// Where a run begins.
+    pub fn new(recompute: bool, fingerprints: std::collections::BTreeMap<String, String>) -> TrainState {
+        TrainState {
+            step: 0,
+            num_tokens: 0,
+            eval_loss: None,
+            best: None,
+            evaluations_since_best: 0,
+            recompute,
+            fingerprints,
+        }
+    }
+
+    /// Takes note of an evaluation after `step`; says whether it is the best so far. One that is not a number never is.
+    pub fn evaluated(&mut self, eval_loss: f64) -> bool {
+        self.eval_loss = Some(eval_loss);
+        let is_best = self.best.map_or(!eval_loss.is_nan(), |best| eval_loss < best.eval_loss);
+        if is_best {
+            self.best = Some(Best { step: self.step, eval_loss });
+        }
+        self.evaluations_since_best = if is_best { 0 } else { self.evaluations_since_best + 1 };
+        is_best
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
