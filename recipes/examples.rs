@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use afina_chat::{ChatFormat, Conversation, EncodeError, Piece, TrainOn};
 use afina_data::{
@@ -10,13 +10,26 @@ use afina_data::{
 };
 use anyhow::{Context, Result, bail};
 
+use crate::excess::{Excess, ExcessLength, fit, trained};
+
 /// The examples of some files, in their order.
 #[derive(Debug, Default)]
 pub struct Examples {
     pub tokenized: Vec<TokenizedExample>,
+    /// Of those that were not left out. One that was split is here once.
     pub conversations: Vec<Conversation>,
     /// How many of them each file gave.
     pub per_file: Vec<usize>,
+    /// Those that were too long.
+    pub excess: Vec<Excess>,
+}
+
+impl Examples {
+    /// The file of each example; `files` are those that were read.
+    pub fn file_of<'f>(&self, files: &'f [PathBuf]) -> Vec<&'f Path> {
+        let of_file = |(path, &examples): (&'f PathBuf, &usize)| std::iter::repeat_n(path.as_path(), examples);
+        files.iter().zip(&self.per_file).flat_map(of_file).collect()
+    }
 }
 
 /// The data has errors: nothing is done with it.
@@ -29,8 +42,15 @@ pub struct DataRefused {
     pub summary: Summary,
 }
 
-/// Reads all `files`. An example of more than `longest` tokens is a fault: nothing is ever cut silently.
-pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, longest: usize) -> Result<Examples> {
+/// Reads all `files`. What becomes of an example of more than `longest` tokens is said by `excess_length`, and told: nothing is
+/// ever cut silently.
+pub fn read_examples(
+    files: &[PathBuf],
+    format: &ChatFormat,
+    train_on: TrainOn,
+    longest: usize,
+    excess_length: ExcessLength,
+) -> Result<Examples> {
     let mut options = ReadOptions::new(Method::Sft, Profile::Local);
     options.control_tokens = format.tokenizer.special_tokens().iter().map(|(text, _)| text.clone()).collect();
     let mut examples = Examples::default();
@@ -44,11 +64,23 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
                 refused.diagnostics.push(diagnostic)
             }
             Item::Diagnostic(_) | Item::Pair(_) => {}
-            Item::Example(example) => match tokenize(&name, &example, format, train_on, longest) {
+            Item::Example(example) => match tokenize(&name, &example, format, train_on) {
                 Err(diagnostic) => refused.diagnostics.push(*diagnostic),
-                Ok(tokenized) => {
+                Ok(tokenized) if tokenized.tokens.len() <= longest => {
                     examples.tokenized.push(tokenized);
                     examples.conversations.push(example.into_conversation());
+                }
+                Ok(tokenized) if excess_length == ExcessLength::Error => {
+                    refused.diagnostics.push(too_long(&name, &example, tokenized.tokens.len(), longest));
+                }
+                Ok(tokenized) => {
+                    let is_special = |token| format.tokenizer.is_special(token);
+                    let (parts, excess) = fit(&tokenized, &name, longest, excess_length, &is_special);
+                    if !parts.is_empty() {
+                        examples.conversations.push(example.into_conversation());
+                    }
+                    examples.tokenized.extend(parts);
+                    examples.excess.push(excess);
                 }
             },
         })
@@ -68,7 +100,11 @@ pub fn read_examples(files: &[PathBuf], format: &ChatFormat, train_on: TrainOn, 
     }
     if examples.tokenized.is_empty() && !files.is_empty() {
         let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
-        bail!("no example in {}", names.join(", "));
+        let why = match examples.excess.len() {
+            0 => String::new(),
+            excess => format!(": {excess} have more than {longest} tokens and were left out"),
+        };
+        bail!("no example in {}{why}", names.join(", "));
     }
     Ok(examples)
 }
@@ -96,7 +132,8 @@ fn too_long(file: &str, example: &Example, tokens: usize, longest: usize) -> Dia
         column: 1,
         pointer: String::new(),
         message: format!("expected at most {longest} tokens, found {tokens}"),
-        hint: "raise data.seq_len (up to the model's context), or shorten the example".to_owned(),
+        hint: "raise data.seq_len (up to the model's context), shorten the example, or set data.excess_length to drop, truncate or split"
+            .to_owned(),
         window: None,
     }
 }
@@ -106,17 +143,13 @@ fn tokenize(
     example: &Example,
     format: &ChatFormat,
     train_on: TrainOn,
-    longest: usize,
 ) -> Result<TokenizedExample, Box<Diagnostic>> {
     let encoded = format
         .training_tokens(example.conversation(), train_on)
         .map_err(|error| cannot_render(file, example, format, error))?;
-    let tokens = encoded.tokens.len();
-    if tokens > longest {
-        return Err(too_long(file, example, tokens, longest).into());
-    }
-    if !encoded.loss_mask.iter().skip(1).any(|&trained| trained) {
+    let tokenized = TokenizedExample { line: example.line(), tokens: encoded.tokens, loss_mask: encoded.loss_mask };
+    if trained(&tokenized) == 0 {
         return Err(Untrainable::NothingTrained.diagnostic(file, example).into());
     }
-    Ok(TokenizedExample { line: example.line(), tokens: encoded.tokens, loss_mask: encoded.loss_mask })
+    Ok(tokenized)
 }

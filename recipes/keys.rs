@@ -34,11 +34,16 @@ const KNOWN: &[&str] = &[
     "train.eps",
     "train.max_grad_norm",
     "train.gradient_checkpointing",
+    "train.precision",
     "eval.every_steps",
+    "eval.samples",
+    "early_stopping.patience",
     "save.every_steps",
     "save.keep",
+    "save.best",
     "device.device",
     "device.threads",
+    "export.as",
 ];
 
 /// Keys and tables of the recipe format that this version does not obey, and so does not accept.
@@ -55,13 +60,8 @@ const NOT_YET: &[&str] = &[
     "lora.alpha_pattern",
     "data.format",
     "data.val_set_size",
-    "train.precision",
-    "eval.samples",
-    "early_stopping",
-    "save.best",
     "log",
     "device.memory_limit",
-    "export",
 ];
 
 /// Other tools' names for a key: torchtune, axolotl, TRL.

@@ -2,14 +2,30 @@
 
 mod built_in;
 mod chat_format;
+#[cfg(test)]
+mod evaluated;
 mod event;
 mod examples;
+mod excess;
+mod exports;
+mod failed_step;
 mod keys;
+mod ledger;
 mod logs;
 mod lora_finetune;
+#[cfg(test)]
+mod over_length;
+mod plan;
+mod precision;
 mod recipe;
+mod rehearsal;
+#[cfg(test)]
+mod rehearsed;
 #[cfg(test)]
 mod resumed;
+mod run_folder;
+mod samples;
+mod tables;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -20,8 +36,15 @@ pub use built_in::{BUILT_IN, BuiltIn, find_built_in};
 pub use chat_format::chat_format;
 pub use event::{Control, Event, ResumeRefused, Start, Summary};
 pub use examples::{DataRefused, Examples, cannot_render, pieces, read_examples};
-pub use recipe::{
-    DataTable, DeviceTable, EvalTable, LoraTable, ModelTable, Recipe, RecipeError, SaveTable, TargetModules, TrainTable,
+pub use excess::{Excess, ExcessLength};
+pub use exports::ExportAs;
+pub use failed_step::{Fault, StepFailed};
+pub use ledger::{Place, Row, learned_rows};
+pub use recipe::{Recipe, RecipeError};
+pub use rehearsal::Rehearsal;
+pub use tables::{
+    DataTable, DeviceTable, EarlyStoppingTable, EvalTable, ExportTable, LoraTable, ModelTable, SaveTable,
+    TargetModules, TrainTable,
 };
 pub use train_file::TrainFile;
 

@@ -3,28 +3,35 @@
 //! What happens to your data: every line is validated and rendered with the model's own chat template or the one you choose; the tokens of the assistant's turns are the targets;
 //! examples are packed into rows without seeing each other; each optimizer step divides its loss by all of its trained tokens.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use afina_chat::{ChatFormat, TrainOn};
-use afina_checkpoint::{
-    AdapterConfig, CHAT_TEMPLATE, ModelDir, RunDir, TrainedWith, chat_template, sha256_file, sha256_hex, write_adapter,
-};
-use afina_data::{Batch, Share, TokenizedExample, epoch_examples, pack, unpacked};
-use afina_model::{Llama, LoraConfig, LoraSet, Precision, load_llama};
+use afina_checkpoint::{CHAT_TEMPLATE, ModelDir, read_adapter, write_adapter};
+use afina_data::{Share, TokenizedExample};
+use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
-    AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, activation_bytes,
-    available_memory_bytes, csv_row, evaluate, load_checkpoint, peak_memory_bytes, read_state, save_checkpoint,
-    train_step,
+    Accumulated, AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, accumulate,
+    activation_bytes, available_memory_bytes, evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes,
+    read_state, save_checkpoint, save_partial,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 
 use crate::{
-    Control, Event, Recipe, ResumeRefused, Start, Summary,
+    Control, Event, Recipe, Start, Summary,
     examples::{pieces, read_examples},
-    logs::{begin_logs, last_metrics},
+    exports::export,
+    failed_step::{Failed, find_fault, leave},
+    ledger::{entries, places},
+    logs::{begin_logs, last_metrics, log_sample, log_step, sync_logs},
+    plan::{Plan, in_order},
+    precision::precision,
+    rehearsal::{Worst, rehearse},
+    run_folder::{adapter_config, check_unchanged, fingerprints, own_template, run_dir},
+    samples::{answer, prompts, stop_tokens},
 };
 
 /// Trains the adapter that `recipe` describes and leaves it in `checkpoints/<run>/`.
@@ -48,7 +55,8 @@ pub fn run(
     };
     let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
     let files: Vec<PathBuf> = recipe.data.train.iter().map(|file| file.path.clone()).collect();
-    let read = read_examples(&files, &format, train_on, longest)?;
+    let excess_length = recipe.data.excess_length;
+    let read = read_examples(&files, &format, train_on, longest, excess_length)?;
     let shares: Vec<Share> = read
         .per_file
         .iter()
@@ -57,45 +65,55 @@ pub fn run(
         .collect();
     let shown =
         read.conversations.iter().take(3).map(|shown| pieces(&format, shown, train_on)).collect::<Result<_>>()?;
+    let file_of = read.file_of(&files);
     let train = read.tokenized;
-    let validation = read_examples(&recipe.data.validation, &format, train_on, longest)?.tokenized;
+    let validation = read_examples(&recipe.data.validation, &format, train_on, longest, excess_length)?;
+    let excess = [read.excess, validation.excess].concat();
+    let validation = validation.tokenized;
+    let places = places(&train, &file_of);
+    let exports = recipe.exports()?;
+    let prompts = prompts(&recipe.eval.samples, &format, base.config.max_position_embeddings)?;
+    let stop_tokens = stop_tokens(&base, &format);
     let plan = Plan::new(recipe, &train, &shares)?;
-    let in_order: Vec<usize> = (0..validation.len()).collect();
-    let validation_batches = batches(&validation, &rows_of(recipe, &validation, &in_order), recipe);
+    let validation_batches = in_order(recipe, &validation);
 
     // 3. The run's folder, and what must stay the same under it.
     let run_dir = run_dir(recipe, resume)?;
     let fingerprints = fingerprints(recipe, &base, &format)?;
     let checkpoint = run_dir.latest().filter(|_| resume);
     if let Some(checkpoint) = &checkpoint {
-        let found = read_state(checkpoint)?.fingerprints;
-        if let Some((what, _)) = fingerprints.iter().find(|(what, hash)| found.get(*what) != Some(*hash)) {
-            return Err(ResumeRefused { what: what.clone() }.into());
-        }
+        check_unchanged(&fingerprints, &read_state(checkpoint)?.fingerprints)?;
     }
 
     // 4. The model (frozen) and the adapter.
-    let model = load_llama(&base, device, Precision::F32, &mut |done, total| {
-        on_event(Event::Loading { done, total });
-    })?;
+    let stop = Cell::new(false);
+    let mut tell = |event: Event<'_>| {
+        if on_event(event) == Control::Stop {
+            stop.set(true);
+        }
+    };
+    let precision = precision(&recipe.train.precision, &base);
+    let model = load_llama(&base, device, precision, &mut |done, total| tell(Event::Loading { done, total }))?;
     let lora_config =
         LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };
-    let (mut lora, mut optimizer, mut state) = match checkpoint {
-        Some(checkpoint) => load_checkpoint(&checkpoint, &model, lora_config)?,
+    let (mut lora, mut optimizer, mut state) = match &checkpoint {
+        Some(checkpoint) => load_checkpoint(checkpoint, &model, lora_config)?,
         None => {
             let lora = LoraSet::init(&model, lora_config, recipe.seed);
             let optimizer = AdamWState::new(&lora.values);
-            (
-                lora,
-                optimizer,
-                TrainState { step: 0, num_tokens: 0, eval_loss: None, fingerprints: fingerprints.clone() },
-            )
+            let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
+            (lora, optimizer, TrainState::new(recompute, fingerprints.clone()))
         }
     };
     let adapter_config = adapter_config(recipe, &base, &fingerprints);
     let template = own_template(&base, &format);
-    let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
-    begin_logs(recipe, &run_dir, &fingerprints, state.step)?;
+    let recompute = state.recompute;
+    begin_logs(recipe, &run_dir, &fingerprints, state.step, &excess)?;
+    // What a step that was interrupted between its micro-batches had accumulated.
+    let mut under_way = match checkpoint {
+        Some(_) => load_partial(&run_dir.file(UNDER_WAY), state.step, &lora)?.unwrap_or_default(),
+        None => Accumulated::default(),
+    };
 
     let start = Start {
         run_dir: run_dir.path().to_owned(),
@@ -106,19 +124,22 @@ pub fn run(
         trainable_parameters: lora.parameters(),
         base_parameters: base.config.parameters() as usize,
         rows_per_step: recipe.train.micro_batch_size * recipe.train.gradient_accumulation_steps,
-        examples_per_step: plan.steps.iter().flatten().flatten().flatten().count() as f64 / plan.steps.len() as f64,
+        examples_per_step: plan.examples_per_step(),
         total_steps: plan.steps.len(),
         first_step: state.step,
+        first_micro_batch: under_way.micro_batches,
         recompute,
         files: recipe.data.train.clone(),
         chat_template: recipe.data.chat_template.clone(),
         template_sha256: fingerprints["the chat template"].clone(),
         base_sha256: fingerprints["the base model"].clone(),
         shown,
+        longest,
+        excess,
     };
-    on_event(Event::Started(&start));
+    tell(Event::Started(&start));
 
-    // 5. The loop.
+    // 5. How a step is taken and saved, and a rehearsal of the worst one.
     let schedule = Schedule {
         scheduler: recipe.train.lr_scheduler,
         learning_rate: recipe.train.learning_rate,
@@ -131,200 +152,151 @@ pub fn run(
         max_grad_norm: recipe.train.max_grad_norm,
         recompute,
     };
+    let save = |lora: &LoraSet, optimizer: &AdamWState, state: &TrainState| -> Result<PathBuf> {
+        sync_logs(&run_dir)?;
+        let path = run_dir.step_dir(state.step);
+        save_checkpoint(&path, &adapter_config, template, lora, optimizer, state)?;
+        let best = state.best.filter(|_| recipe.save.best).map(|best| best.step);
+        run_dir.set_latest(state.step, best, recipe.save.keep)?;
+        Ok(path)
+    };
     let began = Instant::now();
     let mut last = last_metrics(&run_dir);
-    let mut interrupted = false;
-    while state.step < plan.steps.len() && !interrupted {
+    let is_over = |state: &TrainState| {
+        let patience = recipe.early_stopping.as_ref().map(|table| table.patience);
+        state.step == plan.steps.len() || patience.is_some_and(|patience| state.evaluations_since_best >= patience)
+    };
+    if state.step + under_way.micro_batches == 0 && !stop.get() {
+        let micro_batches = plan.worst_micro_batches(&train);
+        let validation = validation_batches.iter().max_by_key(|batch| batch.tokens.len());
+        let worst =
+            Worst { micro_batches: &micro_batches, validation, learning_rate: schedule.at(0), settings: &settings };
+        let save = |aside: &Path, lora: &LoraSet, optimizer: &AdamWState| -> Result<()> {
+            let step = aside.join("step");
+            save_checkpoint(&step, &adapter_config, template, lora, optimizer, &state)?;
+            export(&exports, &base, &step, aside).map(drop)
+        };
+        let rehearsal = rehearse(&model, &lora, &optimizer, &worst, &run_dir, save)
+            .context("the rehearsal before the first step failed")?;
+        tell(Event::Rehearsed(rehearsal));
+    }
+
+    // 6. The loop.
+    'steps: while !is_over(&state) && !stop.get() {
         let step_began = Instant::now();
         let learning_rate = schedule.at(state.step);
-        let micro_batches: Vec<MicroBatch> =
-            plan.steps[state.step].iter().map(|rows| MicroBatch::new(&Batch::new(&train, rows))).collect();
+        let micro_batches = plan.micro_batches(state.step, &train);
+        let tokens_before = under_way.tokens;
+        while let Some(batch) = micro_batches.get(under_way.micro_batches) {
+            accumulate(&model, &lora, batch, recompute, &mut under_way);
+            if !under_way.loss.nats.is_finite() {
+                break; // the step fails below
+            }
+            let (done, of) = (under_way.micro_batches, micro_batches.len());
+            tell(Event::MicroBatch { step: state.step + 1, done, of });
+            if stop.get() && done < of {
+                // Interrupted inside a step: the checkpoint of the step before it, and what this one has so far.
+                if !run_dir.steps().contains(&state.step) {
+                    save(&lora, &optimizer, &state)?;
+                }
+                save_partial(&run_dir.file(UNDER_WAY), state.step, &under_way)?;
+                tell(Event::Saved { step: state.step, path: &run_dir.file(UNDER_WAY) });
+                break 'steps;
+            }
+        }
+        let outcome = finish_step(&mut lora, &mut optimizer, take(&mut under_way), learning_rate, &settings);
 
-        let outcome = train_step(&model, &mut lora, &mut optimizer, &micro_batches, learning_rate, &settings);
-
-        if !outcome.loss.nats.is_finite() || !outcome.grad_norm.is_finite() {
-            let lines: Vec<usize> =
-                plan.steps[state.step].iter().flatten().flatten().map(|&example| train[example].line).collect();
-            bail!(
-                "step {}: the loss is {} and the gradient's norm {}; the step was not applied (lines {lines:?} of the training data)",
-                state.step + 1,
-                outcome.loss.mean(),
-                outcome.grad_norm
-            );
+        if !outcome.is_finite() {
+            let rows = &plan.steps[state.step];
+            let failed = Failed { step: state.step + 1, learning_rate, rows, examples: &train, files: &file_of };
+            let fault = find_fault(&model, &lora, &micro_batches, recompute);
+            let save = |path: &Path| -> Result<()> {
+                Ok(save_checkpoint(path, &adapter_config, template, &lora, &optimizer, &state)?)
+            };
+            return Err(leave(&run_dir, &failed, fault, save)?.into());
         }
         state.step += 1;
         state.num_tokens += outcome.tokens as u64;
         let seconds = step_began.elapsed().as_secs_f64();
 
-        let is_last = state.step == plan.steps.len();
-        let is_due = |every: usize| is_last || (every > 0 && state.step.is_multiple_of(every));
-        let eval_loss = if is_due(recipe.eval.every_steps) && !validation_batches.is_empty() {
-            let sum = evaluate_all(&lora.attach(&model), &validation_batches);
-            state.eval_loss = Some(sum.mean());
-            on_event(Event::Evaluated { step: state.step, eval_loss: sum.mean(), token_accuracy: sum.accuracy() });
-            state.eval_loss
-        } else {
-            None
-        };
+        let is_due = |every: usize| state.step == plan.steps.len() || (every > 0 && state.step.is_multiple_of(every));
+        let (eval_is_due, save_is_due) = (is_due(recipe.eval.every_steps), is_due(recipe.save.every_steps));
+        let (mut eval_loss, mut is_best) = (None, false);
+        if eval_is_due {
+            let attached = lora.attach(&model);
+            if !validation_batches.is_empty() {
+                let sum = evaluate_all(&attached, &validation_batches);
+                eval_loss = Some(sum.mean());
+                is_best = state.evaluated(sum.mean());
+                let (eval_loss, token_accuracy) = (sum.mean(), sum.accuracy());
+                tell(Event::Evaluated { step: state.step, eval_loss, token_accuracy, is_best });
+            }
+            for prompt in &prompts {
+                let text = answer(&attached, &format, prompt, &stop_tokens)?;
+                log_sample(&run_dir, state.step, &prompt.text, &text)?;
+                tell(Event::Sample { step: state.step, prompt: &prompt.text, text: &text });
+            }
+        }
         let metrics = Metrics {
             step: state.step,
             epoch: plan.epoch_after(state.step),
             loss: outcome.loss.mean(),
             grad_norm: outcome.grad_norm,
             learning_rate,
-            tokens_per_second: outcome.tokens as f64 / seconds,
+            tokens_per_second: (outcome.tokens - tokens_before) as f64 / seconds,
             num_tokens: state.num_tokens,
             peak_memory: peak_memory_bytes(),
             eval_loss,
             mean_token_accuracy: outcome.loss.accuracy(),
         };
-        run_dir.append_line("metrics.jsonl", &serde_json::to_string(&metrics)?)?;
-        run_dir.append_line("metrics.csv", &csv_row(&metrics))?;
-        interrupted =
-            on_event(Event::Step { metrics: &metrics, total_steps: plan.steps.len() }) == Control::Stop && !is_last;
+        let seen = entries(state.step, plan.examples(state.step - 1), &outcome.loss.examples, &places)?;
+        log_step(&run_dir, &metrics, &seen)?;
+        tell(Event::Step { metrics: &metrics, total_steps: plan.steps.len() });
         last = Some(metrics);
 
-        if interrupted || is_due(recipe.save.every_steps) {
-            let path = run_dir.step_dir(state.step);
-            save_checkpoint(&path, &adapter_config, template, &lora, &optimizer, &state)?;
-            run_dir.set_latest(state.step, recipe.save.keep)?;
-            on_event(Event::Saved { step: state.step, path: &path });
+        if stop.get() || save_is_due || is_over(&state) || (recipe.save.best && is_best) {
+            let path = save(&lora, &optimizer, &state)?;
+            run_dir.remove(UNDER_WAY)?;
+            tell(Event::Saved { step: state.step, path: &path });
         }
     }
 
-    // 6. The finished adapter, at the top of the run's folder, where every other tool looks for it.
+    // 7. The finished adapter, the last or the best, at the top of the run's folder, where every other tool looks for it.
+    let interrupted = !is_over(&state);
+    let best = state.best.filter(|_| recipe.save.best);
     if !interrupted {
         if let Some(template) = template {
             run_dir.write(CHAT_TEMPLATE, template.as_bytes())?;
         }
-        write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?;
-    }
-    let metrics = last.context("the plan has no step, and the run has no log")?;
-    Ok(Summary { run_dir: run_dir.path().to_owned(), metrics, interrupted, seconds: began.elapsed().as_secs_f64() })
-}
-
-/// The whole run's data order, decided before the first step: a pure function of the recipe, so that a resumed run finds its place by its step alone.
-struct Plan {
-    /// Optimizer steps → micro-batches → rows → indexes of examples.
-    steps: Vec<Vec<Vec<Vec<usize>>>>,
-    steps_per_epoch: Vec<usize>,
-}
-
-impl Plan {
-    fn new(recipe: &Recipe, examples: &[TokenizedExample], shares: &[Share]) -> Result<Plan> {
-        let (mut steps, mut steps_per_epoch) = (Vec::new(), Vec::new());
-        for epoch in 0.. {
-            let enough = match recipe.train.max_steps {
-                Some(max_steps) => steps.len() >= max_steps,
-                None => epoch == recipe.train.epochs,
-            };
-            if enough {
-                break;
+        match best {
+            Some(best) => {
+                let (config, tensors) = read_adapter(&run_dir.step_dir(best.step))?;
+                write_adapter(run_dir.path(), &config, &tensors)?;
             }
-            let order = epoch_examples(shares, recipe.seed, epoch, recipe.data.shuffle);
-            let rows = rows_of(recipe, examples, &order);
-            let micro_batches: Vec<Vec<Vec<usize>>> =
-                rows.chunks(recipe.train.micro_batch_size).map(<[_]>::to_vec).collect();
-            let before = steps.len();
-            steps.extend(micro_batches.chunks(recipe.train.gradient_accumulation_steps).map(<[_]>::to_vec));
-            steps_per_epoch.push(steps.len() - before);
+            None => write_adapter(run_dir.path(), &adapter_config, &lora.to_tensors())?,
         }
-        if let Some(max_steps) = recipe.train.max_steps {
-            steps.truncate(max_steps);
+        for path in export(&exports, &base, run_dir.path(), run_dir.path())? {
+            tell(Event::Exported { path: &path });
         }
-        if steps.is_empty() {
-            bail!("the weights of `data.train` leave no example in {} epochs", recipe.train.epochs);
-        }
-        Ok(Plan { steps, steps_per_epoch })
     }
-
-    fn epoch_after(&self, step: usize) -> f64 {
-        let mut left = step;
-        for (epoch, &steps) in self.steps_per_epoch.iter().enumerate() {
-            if left <= steps {
-                return epoch as f64 + left as f64 / steps.max(1) as f64;
-            }
-            left -= steps;
-        }
-        self.steps_per_epoch.len() as f64
-    }
-
-    /// Tokens of the largest micro-batch.
-    fn largest_micro_batch(&self, examples: &[TokenizedExample]) -> usize {
-        let tokens =
-            |rows: &Vec<Vec<usize>>| rows.iter().flatten().map(|&example| examples[example].tokens.len()).sum();
-        self.steps.iter().flatten().map(tokens).max().unwrap_or(0)
-    }
+    Ok(Summary {
+        run_dir: run_dir.path().to_owned(),
+        step: state.step,
+        total_steps: plan.steps.len(),
+        metrics: last,
+        interrupted,
+        best,
+        seconds: began.elapsed().as_secs_f64(),
+    })
 }
 
-fn rows_of(recipe: &Recipe, examples: &[TokenizedExample], order: &[usize]) -> Vec<Vec<usize>> {
-    if recipe.data.packing { pack(examples, order, recipe.data.seq_len) } else { unpacked(order) }
-}
-
-fn batches(examples: &[TokenizedExample], rows: &[Vec<usize>], recipe: &Recipe) -> Vec<MicroBatch> {
-    rows.chunks(recipe.train.micro_batch_size).map(|rows| MicroBatch::new(&Batch::new(examples, rows))).collect()
-}
+/// The folder of a step that was interrupted between its micro-batches.
+const UNDER_WAY: &str = "partial";
 
 fn evaluate_all(model: &Llama, batches: &[MicroBatch]) -> LossSum {
     let mut sum = LossSum::default();
     batches.iter().for_each(|batch| sum.add(evaluate(model, batch)));
     sum
-}
-
-fn run_dir(recipe: &Recipe, resume: bool) -> Result<RunDir> {
-    let path =
-        if recipe.run.contains('/') { PathBuf::from(&recipe.run) } else { Path::new("checkpoints").join(&recipe.run) };
-    let run_dir =
-        RunDir::create(&path).with_context(|| format!("failed to make the run's folder `{}`", path.display()))?;
-    if resume && run_dir.latest().is_none() {
-        bail!("`{}` holds no checkpoint to resume from", path.display());
-    }
-    if !resume && run_dir.is_used() {
-        bail!(
-            "`{}` holds an earlier run: go on with it (--resume), name another (run=NAME), or remove it",
-            path.display()
-        );
-    }
-    Ok(run_dir)
-}
-
-/// sha256 of everything that decides what the run computes.
-fn fingerprints(recipe: &Recipe, base: &ModelDir, format: &ChatFormat) -> Result<BTreeMap<String, String>> {
-    let mut decisive = recipe.clone();
-    (decisive.save, decisive.eval, decisive.device) = Default::default();
-    let file = |name: &str| {
-        let path = base.path.join(name);
-        sha256_file(&path).with_context(|| format!("failed to read `{}`", path.display()))
-    };
-    let mut fingerprints = BTreeMap::from([
-        ("the base model".to_owned(), base.weights_sha256()?),
-        ("the chat template".to_owned(), sha256_hex(format.template.source().as_bytes())),
-        ("the base's config.json".to_owned(), file("config.json")?),
-        ("the base's tokenizer.json".to_owned(), file("tokenizer.json")?),
-        ("the recipe".to_owned(), sha256_hex(decisive.resolved().as_bytes())),
-    ]);
-    for path in recipe.data.train.iter().map(|file| &file.path).chain(&recipe.data.validation) {
-        let hash = sha256_file(path).with_context(|| format!("failed to read `{}`", path.display()))?;
-        fingerprints.insert(format!("the data file `{}`", path.display()), hash);
-    }
-    Ok(fingerprints)
-}
-
-/// The template to keep with the adapter: nothing where it is the base's.
-fn own_template<'f>(base: &ModelDir, format: &'f ChatFormat) -> Option<&'f str> {
-    let of_base = chat_template(&base.path).ok().flatten(); // one that cannot be read is not the one in use
-    Some(format.template.source()).filter(|source| of_base.as_deref() != Some(*source))
-}
-
-/// PEFT's config of the adapter, with what it was trained on.
-fn adapter_config(recipe: &Recipe, base: &ModelDir, fingerprints: &BTreeMap<String, String>) -> AdapterConfig {
-    let trained_with = TrainedWith {
-        base_sha256: fingerprints["the base model"].clone(),
-        template_sha256: fingerprints["the chat template"].clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let base = base.path.display().to_string();
-    AdapterConfig::lora(recipe.lora.r, recipe.lora.alpha, recipe.target_modules(), base, trained_with)
 }
 
 /// `auto` computes blocks again when keeping their activations would take more than half of the free memory.
@@ -334,7 +306,9 @@ fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan, examples:
         "off" => false,
         _ => {
             let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-            let needed = activation_bytes(&model.config, plan.largest_micro_batch(examples), longest);
+            let largest = plan.largest_micro_batch(examples).iter().flatten();
+            let tokens = largest.map(|&example| examples[example].tokens.len()).sum();
+            let needed = activation_bytes(&model.config, tokens, longest);
             available_memory_bytes().is_some_and(|available| needed > available / 2)
         }
     }

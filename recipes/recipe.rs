@@ -1,14 +1,16 @@
 //! A recipe file: TOML with torchtune's recipe names and PEFT's and axolotl's words for keys. Every accepted key is obeyed.
 
-use std::path::PathBuf;
-
 use afina_chat::TemplateChoice;
 use afina_checkpoint::LINEAR_MODULES;
-use afina_train::LrScheduler;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::exports::{EXPORTS, ExportAs};
 use crate::keys;
+use crate::tables::{
+    DataTable, DeviceTable, EarlyStoppingTable, EvalTable, ExportTable, LoraTable, ModelTable, SaveTable,
+    TargetModules, TrainTable,
+};
 use crate::train_file::TrainFile;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,169 +30,18 @@ pub struct Recipe {
     pub train: TrainTable,
     #[serde(default)]
     pub eval: EvalTable,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStoppingTable>,
     #[serde(default)]
     pub save: SaveTable,
     #[serde(default)]
     pub device: DeviceTable,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelTable {
-    /// A Hugging Face model folder.
-    pub base: PathBuf,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LoraTable {
-    pub r: usize,
-    pub alpha: f64,
-    pub target_modules: TargetModules,
-}
-
-/// `"all-linear"`, or names of projections.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TargetModules {
-    Word(String),
-    Names(Vec<String>),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DataTable {
-    pub train: Vec<TrainFile>,
     #[serde(default)]
-    pub validation: Vec<PathBuf>,
-    /// `model` (its own), the name of a template that comes with this program, or the path of a .jinja file.
-    #[serde(default = "default_chat_template")]
-    pub chat_template: String,
-    #[serde(default = "default_train_on")]
-    pub train_on: String,
-    /// Tokens in a packed row, and the longest example allowed.
-    #[serde(default = "default_seq_len")]
-    pub seq_len: usize,
-    #[serde(default = "default_excess_length")]
-    pub excess_length: String,
-    #[serde(default = "yes")]
-    pub packing: bool,
-    #[serde(default = "yes")]
-    pub shuffle: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TrainTable {
-    pub epochs: usize,
-    /// Optimizer steps; overrides `epochs`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_steps: Option<usize>,
-    pub micro_batch_size: usize,
-    pub gradient_accumulation_steps: usize,
-    pub optimizer: String,
-    pub learning_rate: f64,
-    pub lr_scheduler: LrScheduler,
-    pub warmup_ratio: f64,
-    pub min_lr_ratio: f64,
-    pub weight_decay: f64,
-    pub betas: [f64; 2],
-    pub eps: f64,
-    pub max_grad_norm: f64,
-    /// `on`, `off` or `auto` (on when keeping every activation would take more than half of the free memory).
-    pub gradient_checkpointing: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EvalTable {
-    /// 0: only at the end.
-    pub every_steps: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SaveTable {
-    /// 0: only at the end.
-    pub every_steps: usize,
-    /// Checkpoints kept; 0 keeps all.
-    pub keep: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeviceTable {
-    /// `auto`, `cpu`, `cuda[:N]` or `wgpu[:N]`.
-    pub device: String,
-    /// CPU threads; 0 takes every core.
-    pub threads: usize,
-}
-
-impl Default for LoraTable {
-    fn default() -> LoraTable {
-        LoraTable { r: 16, alpha: 32.0, target_modules: TargetModules::Word("all-linear".to_owned()) }
-    }
-}
-
-impl Default for TrainTable {
-    fn default() -> TrainTable {
-        TrainTable {
-            epochs: 3,
-            max_steps: None,
-            micro_batch_size: 4,
-            gradient_accumulation_steps: 4,
-            optimizer: "adamw".to_owned(),
-            learning_rate: 2e-4,
-            lr_scheduler: LrScheduler::Cosine,
-            warmup_ratio: 0.03,
-            min_lr_ratio: 0.1,
-            weight_decay: 0.01,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            max_grad_norm: 1.0,
-            gradient_checkpointing: "auto".to_owned(),
-        }
-    }
-}
-
-impl Default for EvalTable {
-    fn default() -> EvalTable {
-        EvalTable { every_steps: 50 }
-    }
-}
-
-impl Default for SaveTable {
-    fn default() -> SaveTable {
-        SaveTable { every_steps: 50, keep: 3 }
-    }
-}
-
-impl Default for DeviceTable {
-    fn default() -> DeviceTable {
-        DeviceTable { device: "auto".to_owned(), threads: 0 }
-    }
+    pub export: ExportTable,
 }
 
 fn default_seed() -> u64 {
     42
-}
-
-fn default_chat_template() -> String {
-    "model".to_owned()
-}
-
-fn default_train_on() -> String {
-    "assistant".to_owned()
-}
-
-fn default_seq_len() -> usize {
-    2048
-}
-
-fn default_excess_length() -> String {
-    "error".to_owned()
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -250,6 +101,17 @@ impl Recipe {
         })
     }
 
+    /// What `export.as` asks for.
+    pub fn exports(&self) -> Result<Vec<ExportAs>, RecipeError> {
+        let export = |name: &String| {
+            name.parse().map_err(|()| RecipeError::Value {
+                message: format!("`export.as`: expected {}, found \"{name}\"", EXPORTS.join(" | ")),
+                hint: "set export.as=peft".to_owned(),
+            })
+        };
+        self.export.kinds.iter().map(export).collect()
+    }
+
     fn check(&self) -> Result<(), RecipeError> {
         let one_of = |key: &str, value: &str, allowed: &[&str]| -> Result<(), RecipeError> {
             if allowed.contains(&value) {
@@ -272,10 +134,11 @@ impl Recipe {
         require(self.version == 1, "version", "1", self.version.to_string())?;
         one_of("recipe", &self.recipe, &["lora_finetune"])?;
         one_of("data.train_on", &self.data.train_on, &["assistant", "last", "all"])?;
-        one_of("data.excess_length", &self.data.excess_length, &["error"])?;
         one_of("train.optimizer", &self.train.optimizer, &["adamw"])?;
+        one_of("train.precision", &self.train.precision, &["auto", "f32", "bf16"])?;
         one_of("train.gradient_checkpointing", &self.train.gradient_checkpointing, &["auto", "on", "off"])?;
         self.template_choice()?;
+        self.exports()?;
         match &self.lora.target_modules {
             TargetModules::Word(word) => one_of("lora.target_modules", word, &["all-linear"])?,
             TargetModules::Names(names) => {
@@ -335,9 +198,18 @@ impl Recipe {
             "two numbers from 0 to below 1",
             format!("{:?}", train.betas),
         )?;
-        require(train.eps > 0.0, "train.eps", "a positive number", train.eps.to_string())
+        require(train.eps > 0.0, "train.eps", "a positive number", train.eps.to_string())?;
+        let patience = self.early_stopping.as_ref().map(|table| table.patience);
+        require(patience != Some(0), "early_stopping.patience", "1 evaluation or more", "0".to_owned())?;
+        let needs_validation = patience.is_some() || self.save.best;
+        let key = if self.save.best { "save.best" } else { "early_stopping" };
+        let is_validated = !self.data.validation.is_empty();
+        require(!needs_validation || is_validated, key, "a file in `data.validation` beside it", "none".to_owned())
     }
 }
+
+/// Keys whose value is a list.
+const LISTS: [&str; 4] = ["data.train", "data.validation", "eval.samples", "export.as"];
 
 fn apply_override(table: &mut Table, given: &str) -> Result<(), RecipeError> {
     let refused = || RecipeError::Override { given: given.to_owned() };
@@ -354,10 +226,10 @@ fn apply_override(table: &mut Table, given: &str) -> Result<(), RecipeError> {
             return Err(refused());
         }
         if parts.peek().is_none() {
-            // One file given where a list is expected is a list of one.
-            let value = match (table.get(part), value) {
-                (Some(Value::Array(_)), Value::String(one)) => Value::Array(vec![Value::String(one)]),
-                (_, value) => value,
+            // One word given where a list is expected is a list of one.
+            let value = match value {
+                Value::String(one) if LISTS.contains(&path) => Value::Array(vec![Value::String(one)]),
+                value => value,
             };
             table.insert(part.to_owned(), value);
             return Ok(());
@@ -416,6 +288,33 @@ mod tests {
         ] {
             assert_eq!(parse(&[given]).unwrap_err().to_string(), message);
         }
+    }
+
+    #[test]
+    fn one_word_is_a_list_of_one() {
+        let recipe = parse(&["export.as=hf", "eval.samples=¿Quién eres?", "data.validation=v.jsonl"]).unwrap();
+        assert_eq!(
+            (recipe.export.kinds, recipe.eval.samples),
+            (vec!["hf".to_owned()], vec!["¿Quién eres?".to_owned()])
+        );
+        let error = parse(&["export.as=gguf:q4_0"]).unwrap_err();
+        assert_eq!(error.to_string(), "`export.as`: expected peft | hf | gguf:q8_0 | gguf:f32, found \"gguf:q4_0\"");
+    }
+
+    #[test]
+    fn early_stopping_and_the_best_checkpoint_need_validation() {
+        for (given, message) in [
+            (
+                "early_stopping.patience=2",
+                "`early_stopping`: expected a file in `data.validation` beside it, found none",
+            ),
+            ("save.best=true", "`save.best`: expected a file in `data.validation` beside it, found none"),
+            ("early_stopping.patience=0", "`early_stopping.patience`: expected 1 evaluation or more, found 0"),
+        ] {
+            assert_eq!(parse(&[given]).unwrap_err().to_string(), message);
+        }
+        let recipe = parse(&["early_stopping.patience=2", "save.best=true", "data.validation=v.jsonl"]).unwrap();
+        assert_eq!(Recipe::parse(&recipe.resolved(), &[]).unwrap(), recipe);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use afina_checkpoint::write_file;
+use afina_checkpoint::{RunDir, write_file};
 
-use crate::testing::{adapter, log, model_dir, recipe, train};
-use crate::{Recipe, ResumeRefused};
+use crate::testing::{adapter, log, model_dir, recipe, train, train_until};
+use crate::{Event, Recipe, ResumeRefused};
 
 #[test]
 fn a_resumed_run_leaves_the_bytes_of_one_that_was_never_stopped() {
@@ -13,16 +13,113 @@ fn a_resumed_run_leaves_the_bytes_of_one_that_was_never_stopped() {
     model_dir(&dir.path().join("base"));
     let whole = recipe(dir.path(), "whole", &[]);
     let summary = train(&whole, false, None).unwrap();
-    assert_eq!((summary.metrics.step, summary.interrupted), (7, false));
+    assert_eq!((summary.step, summary.interrupted), (7, false));
     for stop in [1, 3, 6] {
         let stopped = recipe(dir.path(), &format!("stopped-{stop}"), &[]);
         let summary = train(&stopped, false, Some(stop)).unwrap();
-        assert_eq!((summary.metrics.step, summary.interrupted), (stop, true));
+        assert_eq!((summary.step, summary.interrupted), (stop, true));
         assert!(!Path::new(&stopped.run).join("adapter_model.safetensors").exists());
         train(&stopped, true, None).unwrap();
         assert!(adapter(&stopped) == adapter(&whole), "stopped after step {stop}");
         assert_eq!(log(&stopped), log(&whole), "stopped after step {stop}");
     }
+}
+
+#[test]
+fn a_run_goes_on_inside_a_step_as_if_it_had_never_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let overrides = ["data.packing=false", "train.gradient_accumulation_steps=3"]; // 9 examples: 3 steps an epoch
+    let whole = recipe(dir.path(), "whole", &overrides);
+    train(&whole, false, None).unwrap();
+    // Between the micro-batches of the first step, of one with a checkpoint before it, of one without; and twice in one step.
+    for (run, stops) in
+        [("first", &[(1, 2)][..]), ("saved", &[(3, 1)]), ("unsaved", &[(4, 2)]), ("twice", &[(6, 1), (6, 2)])]
+    {
+        let stopped = recipe(dir.path(), run, &overrides);
+        for (index, &stop) in stops.iter().enumerate() {
+            let summary = train_until(
+                &stopped,
+                index > 0,
+                |event| matches!(event, Event::MicroBatch { step, done, .. } if (*step, *done) == stop),
+            )
+            .unwrap();
+            assert_eq!((summary.step, summary.interrupted), (stop.0 - 1, true), "{run}");
+        }
+        let mut read = 0;
+        let count = |event: &Event<'_>| {
+            read += usize::from(matches!(event, Event::MicroBatch { .. }));
+            false
+        };
+        train_until(&stopped, true, count).unwrap();
+        let (step, done) = stops[stops.len() - 1];
+        assert_eq!(read, 7 * 3 - (step - 1) * 3 - done, "{run}: no micro-batch is read twice");
+        assert!(adapter(&stopped) == adapter(&whole), "{run}");
+        assert_eq!(log(&stopped), log(&whole), "{run}");
+        assert!(!Path::new(&stopped.run).join("partial").exists(), "{run}");
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_before_its_first_checkpoint_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let recipe = recipe(dir.path(), "r", &[]);
+    let error = train(&recipe, true, None).unwrap_err().to_string();
+    assert!(error.ends_with("r` holds no run to resume") && !Path::new(&recipe.run).exists(), "{error}");
+    let summary = train_until(&recipe, false, |event| matches!(event, Event::Loading { .. })).unwrap();
+    assert_eq!((summary.step, summary.interrupted, summary.metrics), (0, true, None));
+    assert_eq!(train(&recipe, true, None).unwrap().step, 7);
+}
+
+#[test]
+fn a_log_line_that_a_kill_cut_off_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let [whole, stopped] = ["whole", "stopped"].map(|run| recipe(dir.path(), run, &["eval.samples=¿qué?"]));
+    train(&whole, false, None).unwrap();
+    train(&stopped, false, Some(3)).unwrap();
+    let run = RunDir::create(Path::new(&stopped.run)).unwrap();
+    for (name, cut) in [
+        ("metrics.jsonl", "{\"step\":4,\"epoch\":0.5,\"lo"),
+        ("metrics.csv", "4"),
+        ("ledger.jsonl", "{\"step\":4,\"file\":\"x\"}\n{\"step\":4,\"fi"),
+        ("samples.jsonl", "{"),
+    ] {
+        run.append(name, cut).unwrap();
+    }
+    train(&stopped, true, None).unwrap();
+    assert_eq!(log(&stopped), log(&whole));
+    let read = |recipe: &Recipe, name: &str| std::fs::read_to_string(Path::new(&recipe.run).join(name)).unwrap();
+    for name in ["ledger.jsonl", "samples.jsonl"] {
+        assert_eq!(read(&stopped, name), read(&whole, name));
+    }
+    let steps = |recipe: &Recipe| -> Vec<String> {
+        read(recipe, "metrics.csv").lines().map(|line| line.split(',').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(steps(&stopped), ["step", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[test]
+fn a_run_goes_on_as_it_began_whatever_memory_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    model_dir(&dir.path().join("base"));
+    let recipe = recipe(dir.path(), "r", &["train.gradient_checkpointing=auto"]);
+    train(&recipe, false, Some(3)).unwrap();
+    let path = Path::new(&recipe.run).join("step-000003/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(state["recompute"], false, "a tiny model fits into any memory");
+    state["recompute"] = true.into(); // as if it had begun where memory was short
+    write_file(&path, state.to_string().as_bytes()).unwrap();
+    let mut recomputes = None;
+    train_until(&recipe, true, |event| {
+        if let Event::Started(start) = event {
+            recomputes = Some(start.recompute);
+        }
+        false
+    })
+    .unwrap();
+    assert_eq!(recomputes, Some(true));
 }
 
 #[test]
@@ -77,7 +174,7 @@ fn a_resumed_run_on_weighted_files_leaves_the_same_bytes() {
             .unwrap();
     }
     let whole = recipe(dir.path(), "whole", &overrides);
-    assert_eq!(train(&whole, false, None).unwrap().metrics.step, 14);
+    assert_eq!(train(&whole, false, None).unwrap().step, 14);
     for stop in [4, 11] {
         let stopped = recipe(dir.path(), &format!("stopped-{stop}"), &overrides);
         assert!(train(&stopped, false, Some(stop)).unwrap().interrupted);

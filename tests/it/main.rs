@@ -6,5 +6,9 @@ mod bench;
 mod cli;
 mod copies;
 mod data;
+mod rows;
 mod tidy;
+#[path = "../tiny_model.rs"]
+mod tiny_model;
+mod training;
 mod validate;

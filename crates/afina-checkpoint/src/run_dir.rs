@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic::write_file;
 
-/// A run's folder. Names inside it are fixed: `recipe.toml`, `manifest.json`, `metrics.jsonl`, `metrics.csv`, `latest`, `step-000200/`.
+/// A run's folder. Names inside it are fixed: `recipe.toml`, `manifest.json`, `metrics.jsonl`, `metrics.csv`, `latest`, `best`,
+/// `step-000200/`.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
@@ -58,35 +59,61 @@ impl RunDir {
             .or_else(|| self.steps().last().map(|&step| self.step_dir(step)))
     }
 
-    /// Points `latest` at a step and removes the oldest checkpoints beyond `keep` (0 keeps all).
-    pub fn set_latest(&self, step: usize, keep: usize) -> io::Result<()> {
-        let name = self.step_dir(step);
-        let name = name.file_name().expect("a step folder has a name").to_string_lossy().into_owned();
-        self.write("latest", format!("{name}\n").as_bytes())?;
-        let steps = self.steps();
-        if keep > 0 && steps.len() > keep {
-            for &old in &steps[..steps.len() - keep] {
+    /// Points `latest` at a step, and `best` at another where there is one. Of the other checkpoints the newest are kept, `keep`
+    /// with `step` (0 keeps all); one after `step` is of no use, for the run comes there again.
+    pub fn set_latest(&self, step: usize, best: Option<usize>, keep: usize) -> io::Result<()> {
+        self.point("latest", step)?;
+        if let Some(best) = best {
+            self.point("best", best)?;
+        }
+        let steps: Vec<usize> = self.steps().into_iter().rev().skip_while(|&other| other > step).collect();
+        let kept = if keep == 0 { &steps[..] } else { &steps[..keep.min(steps.len())] };
+        for old in self.steps() {
+            if !kept.contains(&old) && best != Some(old) {
                 std::fs::remove_dir_all(self.step_dir(old))?;
             }
         }
         Ok(())
     }
 
-    /// Adds one line to a log of this run.
-    pub fn append_line(&self, name: &str, line: &str) -> io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.file(name))?;
-        file.write_all(format!("{line}\n").as_bytes())
+    fn point(&self, name: &str, step: usize) -> io::Result<()> {
+        let dir = self.step_dir(step);
+        let dir = dir.file_name().expect("a step folder has a name").to_string_lossy();
+        self.write(name, format!("{dir}\n").as_bytes())
     }
 
-    /// Drops the lines of a log that `keep` refuses: what a resumed run will write again.
+    /// Adds whole lines to a log of this run, each with its line end.
+    pub fn append(&self, name: &str, lines: &str) -> io::Result<()> {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.file(name))?;
+        file.write_all(lines.as_bytes())
+    }
+
+    /// Sees to it that what was appended to a log is on the disk; a log that is not there is no log.
+    pub fn sync(&self, name: &str) -> io::Result<()> {
+        match std::fs::File::open(self.file(name)) {
+            Ok(file) => file.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops the lines of a log that `keep` refuses: what a resumed run will write again; and a last one that was cut short.
     pub fn retain_lines(&self, name: &str, keep: impl Fn(&str) -> bool) -> io::Result<()> {
-        let text = match std::fs::read_to_string(self.file(name)) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(self.file(name)) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let kept: String = text.lines().filter(|line| keep(line)).flat_map(|line| [line, "\n"]).collect();
-        self.write(name, kept.as_bytes())
+        let is_kept = |line: &&[u8]| line.strip_suffix(b"\n").is_some_and(|line| str::from_utf8(line).is_ok_and(&keep));
+        let kept: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').filter(is_kept).collect();
+        self.write(name, &kept.concat())
+    }
+
+    /// Removes a file or folder of this run, where it is there.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.file(name);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
     }
 }
 
@@ -114,25 +141,43 @@ mod tests {
     #[test]
     fn only_the_newest_checkpoints_are_kept() {
         let (_dir, run) = run_with_steps(&[1, 2, 3, 4]);
-        run.set_latest(4, 2).unwrap();
+        run.set_latest(4, None, 2).unwrap();
         assert_eq!(run.steps(), [3, 4]);
         assert_eq!(run.latest(), Some(run.step_dir(4)));
     }
 
     #[test]
+    fn the_best_checkpoint_stays_beside_the_newest() {
+        let (_dir, run) = run_with_steps(&[1, 2, 3, 4, 5]);
+        run.set_latest(5, Some(2), 2).unwrap();
+        assert_eq!(run.steps(), [2, 4, 5]);
+        assert_eq!(std::fs::read_to_string(run.file("best")).unwrap(), "step-000002\n");
+        run.set_latest(5, Some(4), 2).unwrap();
+        assert_eq!(run.steps(), [4, 5]);
+    }
+
+    #[test]
+    fn what_lies_after_the_step_that_a_run_went_back_to_is_dropped() {
+        let (_dir, run) = run_with_steps(&[20, 25, 30]);
+        run.set_latest(25, None, 1).unwrap();
+        assert_eq!((run.steps(), run.latest()), (vec![25], Some(run.step_dir(25))));
+    }
+
+    #[test]
     fn keep_zero_removes_nothing() {
         let (_dir, run) = run_with_steps(&[1, 2, 3]);
-        run.set_latest(3, 0).unwrap();
+        run.set_latest(3, None, 0).unwrap();
         assert_eq!(run.steps(), [1, 2, 3]);
     }
 
     #[test]
     fn a_log_is_cut_where_a_run_resumes() {
         let (_dir, run) = run_with_steps(&[]);
-        for line in ["1", "2", "3"] {
-            run.append_line("metrics.csv", line).unwrap();
-        }
+        run.append("metrics.csv", "1\n2\n3\n").unwrap();
         run.retain_lines("metrics.csv", |line| line != "3").unwrap();
+        assert_eq!(std::fs::read_to_string(run.file("metrics.csv")).unwrap(), "1\n2\n");
+        write_file(&run.file("metrics.csv"), b"1\n2\n1\xc3").unwrap(); // the end of a write that a kill cut off
+        run.retain_lines("metrics.csv", |_| true).unwrap();
         assert_eq!(std::fs::read_to_string(run.file("metrics.csv")).unwrap(), "1\n2\n");
         run.retain_lines("none.csv", |_| true).unwrap();
     }

@@ -294,7 +294,14 @@ fn a_checkpoint_gives_back_the_same_bits_and_the_same_next_step() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("step-000003");
     let config = read_adapter(&fixture("golden/lora/tied_all/final")).unwrap().0;
-    let state = TrainState { step: 3, num_tokens: 99, eval_loss: Some(1.5), fingerprints: Default::default() };
+    let best = Some(Best { step: 2, eval_loss: 1.5 });
+    let state = TrainState {
+        step: 3,
+        num_tokens: 99,
+        eval_loss: Some(1.5),
+        best,
+        ..TrainState::new(false, Default::default())
+    };
     save_checkpoint(&path, &config, None, &lora, &optimizer, &state).unwrap();
 
     let (mut read, mut read_optimizer, read_state) = load_checkpoint(&path, &model, lora.config.clone()).unwrap();
@@ -316,7 +323,7 @@ fn training_moves_the_adapter_and_never_the_base() {
     let mut optimizer = AdamWState::new(&lora.values);
     let batch = [micro_batch(&examples, &[0, 1, 2, 3])];
     let first = train_step(&model, &mut lora, &mut optimizer, &batch, 1e-2, &settings());
-    let mut last = first;
+    let mut last = first.clone();
     for _ in 0..30 {
         last = train_step(&model, &mut lora, &mut optimizer, &batch, 1e-2, &settings());
     }

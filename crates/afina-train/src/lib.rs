@@ -16,10 +16,12 @@ mod golden;
 
 pub use adamw::{AdamW, AdamWState, clip_factor};
 pub use backward::loss_and_gradient;
-pub use loss::{LossSum, evaluate, head_loss};
+pub use loss::{ExampleLoss, LossSum, evaluate, head_loss};
 pub use micro_batch::MicroBatch;
 pub use plan::{activation_bytes, available_memory_bytes};
 pub use report::{Metrics, csv_header, csv_row, peak_memory_bytes};
 pub use schedule::{LrScheduler, Schedule};
-pub use state::{StateError, TrainState, load_checkpoint, read_state, save_checkpoint};
-pub use step::{StepOutcome, TrainSettings, train_step};
+pub use state::{
+    Best, StateError, TrainState, load_checkpoint, load_partial, read_state, save_checkpoint, save_partial,
+};
+pub use step::{Accumulated, StepOutcome, TrainSettings, accumulate, finish_step, train_step};

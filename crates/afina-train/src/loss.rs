@@ -2,11 +2,12 @@
 
 use afina_model::{Llama, PackedLlama};
 use burn::tensor::{Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use crate::{MicroBatch, packed};
 
 /// A loss before it is divided.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossSum {
     /// Summed over `tokens`, in nats.
     pub nats: f64,
@@ -14,6 +15,15 @@ pub struct LossSum {
     pub tokens: usize,
     /// Trained tokens whose logit is the largest of their row.
     pub correct: usize,
+    /// Of each example of the batches, in their order; none of a batch that trains nothing.
+    pub examples: Vec<ExampleLoss>,
+}
+
+/// One example's part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ExampleLoss {
+    pub nats: f64,
+    pub tokens: usize,
 }
 
 impl LossSum {
@@ -21,6 +31,7 @@ impl LossSum {
         self.nats += other.nats;
         self.tokens += other.tokens;
         self.correct += other.correct;
+        self.examples.extend(other.examples);
     }
 
     /// Nats per trained token.
@@ -49,7 +60,7 @@ pub fn head_loss(model: &Llama, hidden: Tensor<2>, batch: &MicroBatch) -> (LossS
     let gradient = gradient.expect("the gradient was asked for");
     let mut gradients = normed.mul(gradient).sum().backward();
     let d_hidden = hidden.grad_remove(&mut gradients).expect("the hidden states are a leaf that requires gradients");
-    (sum(&losses, &correct), d_hidden)
+    (sum(batch, &losses, &correct), d_hidden)
 }
 
 /// The loss of a batch, nothing trained. `model` carries its adapter, if any.
@@ -64,7 +75,7 @@ pub fn evaluate(model: &Llama, batch: &MicroBatch) -> LossSum {
     let hidden = model.layers.iter().fold(model.embed(&batch.tokens), |hidden, layer| layer.forward(hidden, &context));
     let normed = model.final_norm(hidden.select(0, trained_rows(model, batch)));
     let (losses, correct, _) = afina_ops::linear_cross_entropy(normed, &model.lm_head, &batch.targets, false);
-    sum(&losses, &correct)
+    sum(batch, &losses, &correct)
 }
 
 fn trained_rows(model: &Llama, batch: &MicroBatch) -> Tensor<1, Int> {
@@ -72,10 +83,16 @@ fn trained_rows(model: &Llama, batch: &MicroBatch) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [batch.trained.len()]), &model.device())
 }
 
-pub(crate) fn sum(losses: &[f32], correct: &[bool]) -> LossSum {
+pub(crate) fn sum(batch: &MicroBatch, losses: &[f32], correct: &[bool]) -> LossSum {
+    let nats = |losses: &[f32]| losses.iter().map(|&loss| f64::from(loss)).sum();
+    let examples = batch.segments.ranges().iter().map(|range| {
+        let [start, end] = [range.start, range.end].map(|at| batch.trained.partition_point(|&trained| trained < at));
+        ExampleLoss { nats: nats(&losses[start..end]), tokens: end - start }
+    });
     LossSum {
-        nats: losses.iter().map(|&loss| f64::from(loss)).sum(),
+        nats: nats(losses),
         tokens: losses.len(),
         correct: correct.iter().filter(|&&correct| correct).count(),
+        examples: examples.collect(),
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn evaluate(model: &PackedLlama, batch: &MicroBatch) -> LossSum {
     });
     let (normed, _) = model.final_norm(&hidden.select(&batch.trained));
     let loss = linear_cross_entropy(model.cpu, &normed, model.lm_head, &batch.targets, false);
-    sum(&loss.losses, &loss.correct)
+    sum(batch, &loss.losses, &loss.correct)
 }
 
 /// The loss, and its gradient at the last block's output.
@@ -80,7 +80,7 @@ fn head_loss(model: &PackedLlama, hidden: &Activations, batch: &MicroBatch) -> (
     let d_normed = loss.gradient.expect("the gradient was asked for");
     let mut d_trained = Activations::zeros(trained.tokens(), trained.features());
     rms_norm::backward_onto(model.cpu, &d_normed, &trained, &inverse, &model.norm, &mut d_trained);
-    (sum(&loss.losses, &loss.correct), d_trained.scatter(&batch.trained, hidden.tokens()))
+    (sum(batch, &loss.losses, &loss.correct), d_trained.scatter(&batch.trained, hidden.tokens()))
 }
 
 /// A layer's part of the flat gradient, cut by projection and factor.

@@ -87,6 +87,8 @@ pub enum Command {
     /// Fine-tune by a recipe; any key can be overridden
     #[command(alias = "run")]
     Train(Train),
+    /// Show the lines of a run's data that were learned worst
+    Rows(Rows),
     /// List the built-in recipes
     Ls,
     /// Copy a built-in recipe to a file of your own
@@ -168,6 +170,15 @@ pub struct Train {
     /// Show what would be trained, then stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rows {
+    /// A run's folder, or its name under checkpoints/
+    pub run: PathBuf,
+    /// Lines to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub worst: usize,
 }
 
 #[derive(Debug, Args)]

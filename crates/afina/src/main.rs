@@ -8,6 +8,7 @@ mod engine;
 mod interrupt;
 mod output;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use afina_chat::FormatError;
@@ -49,6 +50,19 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
         }
         if cause.is::<afina_recipes::ResumeRefused>() {
             return (USAGE, Some("put it back as it was, or start a new run (run=NAME)".to_owned()));
+        }
+        if let Some(failed) = cause.downcast_ref::<afina_recipes::StepFailed>() {
+            let hint = format!(
+                "`{}/batch.json` holds its files, lines and tokens, and the folder the adapter before it; look at a line with `afina render FILE --line N --model BASE`, then mend it, or lower train.learning_rate, in a new run",
+                failed.folder.display()
+            );
+            return (FAILED, Some(hint));
+        }
+        if let Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) =
+            cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+        {
+            let hint = "make room on the disk; a training run then goes on with --resume from its last checkpoint";
+            return (FAILED, Some(hint.to_owned()));
         }
         if let Some(usage) = cause.downcast_ref::<Usage>() {
             return (USAGE, usage.hint.clone());

@@ -2,7 +2,7 @@
 
 use afina_chat::{Conversation, TrainOn};
 use afina_eval::{exact_match, likelihood};
-use afina_recipes::read_examples;
+use afina_recipes::{ExcessLength, read_examples};
 use anyhow::Result;
 use burn::tensor::Device;
 use serde_json::json;
@@ -18,7 +18,8 @@ pub fn run(args: &Eval, device: &Device, output: &Output) -> Result<u8> {
     let stop_tokens = engine.stop_tokens(id).unwrap_or_default();
     let context = llama.config.max_position_embeddings;
     let files = std::slice::from_ref(&args.data);
-    let examples = train::show_refused(read_examples(files, format, TrainOn::Assistant, context), output)?;
+    let read = read_examples(files, format, TrainOn::Assistant, context, ExcessLength::Error);
+    let examples = train::show_refused(read, output)?;
 
     let bar = output.progress(examples.tokenized.len() as u64, "loss {bar:30} {pos}/{len}");
     let likelihood = likelihood(llama, &examples.tokenized, &mut |done, _| bar.set_position(done as u64));

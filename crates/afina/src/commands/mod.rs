@@ -16,6 +16,7 @@ mod quickstart;
 mod recipes;
 mod render;
 mod router;
+mod rows;
 mod rules;
 mod serve;
 mod split;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Rules => rules::list(output),
         Command::Render(args) => render::run(&args, output),
         Command::Train(args) => train::run(&args, &cli.common, output),
+        Command::Rows(args) => rows::run(&args, output),
         Command::Ls => recipes::list(output),
         Command::Cp { name, out } => recipes::copy(&name, &out, output),
         Command::Cat { name } => recipes::print(&name, output),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use afina_recipes::{Control, DataRefused, Event, Recipe, Start, Summary, find_built_in};
+use afina_recipes::{Control, DataRefused, Event, Excess, Recipe, Rehearsal, Start, Summary, find_built_in};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use indicatif::ProgressBar;
@@ -28,14 +28,25 @@ pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
     }
     let device = crate::device::device(common.device.as_deref().unwrap_or(&recipe.device.device))?;
     let summary = train(&recipe, &device, args.resume, output)?;
-    let run = summary.run_dir.display();
-    let text = if summary.interrupted {
-        format!("stopped after step {}; go on with: afina train {run}/recipe.toml --resume", summary.metrics.step)
-    } else {
-        format!("trained {} steps in {:.0} s; the adapter is in {run}", summary.metrics.step, summary.seconds)
-    };
-    output.result(&text, &summary_json(&summary));
+    output.result(&in_words(&summary), &summary_json(&summary));
     Ok(if summary.interrupted { INTERRUPTED } else { OK })
+}
+
+/// What a run came to.
+fn in_words(summary: &Summary) -> String {
+    let (run, step) = (summary.run_dir.display(), summary.step);
+    if summary.interrupted {
+        return format!("stopped after step {step}; go on with: afina train {run}/recipe.toml --resume");
+    }
+    let early = match summary.total_steps {
+        total if step < total => format!(" of {total}, for the validation loss had stopped falling,"),
+        _ => String::new(),
+    };
+    let which = match summary.best {
+        Some(best) => format!("the best adapter (step {}, validation loss {:.4})", best.step, best.eval_loss),
+        None => "the adapter".to_owned(),
+    };
+    format!("trained {step} steps{early} in {:.0} s; {which} is in {run}", summary.seconds)
 }
 
 /// Runs the loop with its figures on stderr; Ctrl-C saves and stops.
@@ -60,11 +71,25 @@ pub fn train(recipe: &Recipe, device: &Device, resume: bool, output: &Output) ->
                 bar.set_position(metrics.step as u64);
                 bar.set_message(format!("loss {:.4}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_second));
             }
-            Event::Evaluated { step, eval_loss, token_accuracy } => note(
+            Event::MicroBatch { .. } => {}
+            Event::Evaluated { step, eval_loss, token_accuracy, is_best } => note(
                 &bar,
                 output,
-                &format!("step {step}: validation loss {eval_loss:.4}, token accuracy {:.1} %", 100.0 * token_accuracy),
+                &format!(
+                    "step {step}: validation loss {eval_loss:.4}{}, token accuracy {:.1} %",
+                    if is_best { " (the lowest so far)" } else { "" },
+                    100.0 * token_accuracy
+                ),
             ),
+            Event::Sample { step, prompt, text } => {
+                note(&bar, output, &format!("step {step}: {prompt} → {}", text.trim().replace('\n', "⏎")));
+            }
+            Event::Rehearsed(Rehearsal { seconds, peak_memory }) => note(
+                &bar,
+                output,
+                &format!("rehearsal      {seconds:.1} s, peak memory {:.0} MB", peak_memory as f64 / 1e6),
+            ),
+            Event::Exported { path } => note(&bar, output, &format!("exported       {}", path.display())),
             Event::Saved { step, path } => note(&bar, output, &format!("step {step}: saved {}", path.display())),
         }
         if interrupt::came(&stopped) { Control::Stop } else { Control::Continue }
@@ -84,9 +109,14 @@ pub fn show_refused<T>(result: Result<T>, output: &Output) -> Result<T> {
 
 /// The last step's metrics, and what is known of the whole run.
 fn summary_json(summary: &Summary) -> serde_json::Value {
-    let mut json = serde_json::to_value(&summary.metrics).expect("metrics are plain numbers");
+    let mut json = match &summary.metrics {
+        Some(metrics) => serde_json::to_value(metrics).expect("metrics are plain numbers"),
+        None => json!({ "step": summary.step }),
+    };
     json["run"] = json!(summary.run_dir);
     json["interrupted"] = json!(summary.interrupted);
+    json["total_steps"] = json!(summary.total_steps);
+    json["best"] = json!(summary.best);
     json["seconds"] = json!(summary.seconds);
     json
 }
@@ -139,8 +169,13 @@ fn describe(start: &Start, output: &Output) {
     let own = if start.chat_template == "model" { "the model's" } else { &start.chat_template };
     output.note(&format!("chat template  {own}, sha256 {}…", &start.template_sha256[..12]));
     output.note(&format!("base model     sha256 {}…", &start.base_sha256[..12]));
-    if start.first_step > 0 {
-        output.note(&format!("resumed        after step {}", start.first_step));
+    too_long(start, output);
+    if start.first_step + start.first_micro_batch > 0 {
+        let inside = match start.first_micro_batch {
+            0 => String::new(),
+            done => format!(" and {done} micro-batches of the next"),
+        };
+        output.note(&format!("resumed        after step {}{inside}", start.first_step));
     }
     output.note(if output.color_stderr {
         "examples       trained text in green"
@@ -155,8 +190,41 @@ fn describe(start: &Start, output: &Output) {
     }
 }
 
+/// What examples that are longer than a row lose.
+fn too_long(start: &Start, output: &Output) {
+    const SHOWN: usize = 10;
+    let Start { excess, longest, .. } = start;
+    if excess.is_empty() {
+        return;
+    }
+    let sum = |number: fn(&Excess) -> usize| grouped(excess.iter().map(number).sum());
+    output.note(&format!(
+        "too long       {} of more than {longest} tokens, {} left out; lost: {} of {} tokens, {} of {} trained",
+        grouped(excess.len()),
+        grouped(excess.iter().filter(|excess| excess.pieces == 0).count()),
+        sum(|excess| excess.tokens - excess.tokens_kept),
+        sum(|excess| excess.tokens),
+        sum(|excess| excess.trained_tokens_lost),
+        sum(|excess| excess.trained_tokens)
+    ));
+    for Excess { file, line, tokens, tokens_kept, trained_tokens, trained_tokens_lost, pieces, .. } in
+        excess.iter().take(SHOWN)
+    {
+        let pieces = if *pieces > 1 { format!(" in {pieces} examples") } else { String::new() };
+        output.note(&format!(
+            "  {file}:{line}: {tokens_kept} of {tokens} tokens kept{pieces}, {trained_tokens_lost} of {trained_tokens} trained lost"
+        ));
+    }
+    let (more, all) = (excess.len().saturating_sub(SHOWN), start.run_dir.join("excess.jsonl"));
+    output.note(&format!(
+        "  {}all in {}",
+        if more > 0 { format!("and {more} more; ") } else { String::new() },
+        all.display()
+    ));
+}
+
 /// 4884480 → 4,884,480
-fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

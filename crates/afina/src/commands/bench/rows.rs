@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use afina_chat::{ChatFormat, TrainOn};
 use afina_checkpoint::{LlamaConfig, ModelDir, write_file};
 use afina_data::{TokenizedExample, pack};
-use afina_recipes::read_examples;
+use afina_recipes::{ExcessLength, read_examples};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -95,7 +95,7 @@ pub fn write(model: &Path, data: &PathBuf, seq_len: usize, to: &Path, output: &O
     let format =
         ChatFormat::load(model).with_context(|| format!("failed to load the chat format of `{}`", model.display()))?;
     let longest = seq_len.min(base.config.max_position_embeddings);
-    let read = read_examples(std::slice::from_ref(data), &format, TrainOn::Assistant, longest);
+    let read = read_examples(std::slice::from_ref(data), &format, TrainOn::Assistant, longest, ExcessLength::Error);
     let examples = train::show_refused(read, output)?.tokenized;
     let order: Vec<usize> = (0..examples.len()).collect();
     let rows = Rows { rows: pack(&examples, &order, seq_len), examples };
