@@ -142,3 +142,73 @@ fn in_words(index: usize, row: &[FailedExample<'_>]) -> String {
     };
     format!("row {}: {}", index + 1, row.iter().map(example).collect::<Vec<_>>().join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use afina_checkpoint::ModelDir;
+    use afina_data::Batch;
+    use afina_model::{LoraConfig, load_llama};
+    use afina_ops::test_device;
+    use afina_train::load_checkpoint;
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::testing::{model_dir, recipe, train};
+
+    fn model(dir: &Path) -> Llama {
+        load_llama(&ModelDir::open(&dir.join("base")).unwrap(), &test_device(), &mut |_, _| {}).unwrap()
+    }
+
+    fn lora_config() -> LoraConfig {
+        let target_modules = afina_checkpoint::LINEAR_MODULES.iter().map(|&name| name.to_owned()).collect();
+        LoraConfig { r: 4, alpha: 32.0, target_modules }
+    }
+
+    #[test]
+    fn a_failed_step_can_be_computed_again_from_what_it_left() {
+        let dir = tempfile::tempdir().unwrap();
+        model_dir(&dir.path().join("base"));
+        let recipe = recipe(dir.path(), "r", &["train.learning_rate=1e30", "train.warmup_ratio=0"]);
+        let error = train(&recipe, false, None).unwrap_err();
+        let failed = error.downcast_ref::<StepFailed>().unwrap_or_else(|| panic!("{error:#}"));
+        assert_eq!((failed.step, &failed.fault), (2, &Fault::Loss));
+
+        let model = model(dir.path());
+        let (lora, _, state) = load_checkpoint(&failed.folder, &model, lora_config()).unwrap();
+        assert_eq!(state.step, 1);
+        let json = std::fs::read(failed.folder.join("batch.json")).unwrap();
+        let batch: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let list = |value: &serde_json::Value| value.as_array().unwrap().clone();
+        let mut examples = Vec::new();
+        let mut rows = Vec::new();
+        for row in list(&batch["rows"]) {
+            let first = examples.len();
+            examples.extend(list(&row).iter().map(|example| TokenizedExample {
+                line: example["line"].as_u64().unwrap() as usize,
+                tokens: list(&example["tokens"]).iter().map(|token| token.as_u64().unwrap() as u32).collect(),
+                loss_mask: list(&example["loss_mask"]).iter().map(|trained| trained.as_bool().unwrap()).collect(),
+            }));
+            rows.push((first..examples.len()).collect());
+        }
+        let batch = MicroBatch::new(&Batch::new(&examples, &rows));
+        let (loss, _) = loss_and_gradient(&model, &lora, &batch, false);
+        assert!(!loss.nats.is_finite(), "{loss:?}");
+    }
+
+    #[test]
+    fn the_module_next_to_the_head_is_the_one_named() {
+        let dir = tempfile::tempdir().unwrap();
+        model_dir(&dir.path().join("base"));
+        let lora = LoraSet::init(&model(dir.path()), lora_config(), 1);
+        let broken = |places: &[usize]| {
+            let mut values = vec![1f32; lora.parameters()];
+            places.iter().for_each(|&at| values[at] = f32::NAN);
+            not_finite(&lora, &Tensor::from_data(TensorData::new(values, [lora.parameters()]), &test_device()))
+        };
+        let offset = |module: usize| lora.modules[module].offset;
+        assert_eq!(broken(&[]), None);
+        assert_eq!(broken(&[offset(0)]), Some(lora.modules[0].path()));
+        assert_eq!(broken(&[offset(0), offset(8) - 1]), Some(lora.modules[7].path()), "the last number of its factors");
+        assert_eq!(broken(&[lora.parameters() - 1]).as_deref(), Some("model.layers.1.mlp.down_proj"));
+    }
+}

@@ -81,6 +81,12 @@ const RENAMED: &[(&str, &str)] = &[
     ("train.lr", "train.learning_rate"),
     ("train.batch_size", "train.micro_batch_size"),
     ("train.lr_scheduler_type", "train.lr_scheduler"),
+    ("data.excess_length_strategy", "data.excess_length"),
+    ("train.eval_steps", "eval.every_steps"),
+    ("train.early_stopping_patience", "early_stopping.patience"),
+    ("train.save_steps", "save.every_steps"),
+    ("train.save_total_limit", "save.keep"),
+    ("train.load_best_model_at_end", "save.best"),
 ];
 
 /// The first key that cannot be obeyed, as a message and a hint.

@@ -13,8 +13,8 @@ pub(crate) const LEDGER: &str = "ledger.jsonl";
 
 /// Where an example comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    pub file: PathBuf,
+pub struct Place<F = PathBuf> {
+    pub file: F,
     pub line: usize,
     /// From 1, where a line was split into several examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,10 +23,10 @@ pub struct Place {
 
 /// One line of the ledger.
 #[derive(Serialize, Deserialize)]
-struct Seen {
+struct Seen<F = PathBuf> {
     step: usize,
     #[serde(flatten)]
-    place: Place,
+    place: Place<F>,
     /// Nats per trained token, before the step that saw it moved the adapter.
     loss: f32,
     /// Trained tokens.
@@ -47,16 +47,14 @@ pub struct Row {
 }
 
 /// The places of all examples, which stand in the order of their files.
-pub(crate) fn places(examples: &[TokenizedExample], file_of: &[&Path]) -> Vec<Place> {
-    let same_line =
-        |a: &(&TokenizedExample, &&Path), b: &(&TokenizedExample, &&Path)| (a.0.line, a.1) == (b.0.line, b.1);
-    let all: Vec<(&TokenizedExample, &&Path)> = examples.iter().zip(file_of).collect();
-    let of_line = |pieces: &[(&TokenizedExample, &&Path)]| -> Vec<Place> {
-        let (example, file) = pieces[0];
-        let piece = |piece: usize| (pieces.len() > 1).then_some(piece);
-        (1..=pieces.len()).map(|at| Place { file: file.to_path_buf(), line: example.line, piece: piece(at) }).collect()
+pub(crate) fn places<'f>(examples: &[TokenizedExample], file_of: &[&'f Path]) -> Vec<Place<&'f Path>> {
+    let lines: Vec<(&'f Path, usize)> =
+        file_of.iter().copied().zip(examples.iter().map(|example| example.line)).collect();
+    let of_line = |pieces: &[(&'f Path, usize)]| -> Vec<Place<&'f Path>> {
+        let ((file, line), of) = (pieces[0], pieces.len());
+        (1..=of).map(|piece| Place { file, line, piece: (of > 1).then_some(piece) }).collect()
     };
-    all.chunk_by(same_line).flat_map(of_line).collect()
+    lines.chunk_by(|a, b| a == b).flat_map(of_line).collect()
 }
 
 /// The ledger's lines for a step: `examples` are its indexes into `places`, `losses` stand in the same order.
@@ -64,7 +62,7 @@ pub(crate) fn entries(
     step: usize,
     examples: impl Iterator<Item = usize>,
     losses: &[ExampleLoss],
-    places: &[Place],
+    places: &[Place<&Path>],
 ) -> Result<String> {
     let mut lines = String::new();
     for (index, &ExampleLoss { nats, tokens }) in examples.zip(losses) {

@@ -1,7 +1,9 @@
 //! LoRA fine-tuning, top to bottom. Copy this file to change the loop.
 //!
-//! What happens to your data: every line is validated and rendered with the model's own chat template or the one you choose; the tokens of the assistant's turns are the targets;
-//! examples are packed into rows without seeing each other; each optimizer step divides its loss by all of its trained tokens.
+//! What happens to your data: every line is validated and rendered with the model's own chat template or the one you choose; the
+//! tokens of the assistant's turns are the targets; an example that is too long refuses the data, or is dropped, cut or split as
+//! you say, and what that loses is told by line; examples are packed into rows without seeing each other; each optimizer step
+//! divides its loss by all of its trained tokens, and what each example's loss was is written down.
 
 use std::cell::Cell;
 use std::mem::take;

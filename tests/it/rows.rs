@@ -23,7 +23,10 @@ fn rows_shows_the_lines_that_were_never_learned() {
     assert_eq!(lines[..3], ["exit 0", "--- stdout", "   last   first  seen  line"], "{seen}");
     let answer = "train.jsonl:2  0 9 8 7 6 5 4 3 2 1 no es lo que dicen las demás, que siempr…";
     assert!(lines[3].ends_with(answer), "{seen}");
-    assert_eq!(lines[5], "2 of 4 examples, the highest loss first: nats per trained token, when last and first seen");
+    assert_eq!(
+        lines[5],
+        "2 of the 4 examples seen, the highest loss first: nats per trained token, when last and first seen"
+    );
 
     let seen = run_cli(dir.path(), &["rows", "whole", "--json"]);
     let json = seen.lines().find(|line| line.starts_with('{')).expect("one line of JSON");

@@ -5,8 +5,8 @@
     python3 tests/peers/kill_test.py --model checkpoints/base/smollm2-135m-instruct-q4_1 --kills 20 --steps 24
 
 Each kill is SIGKILL, or SIGTERM for every fourth (the run saves inside its step and exits with 130), at a moment drawn from
---seed: a while after the run has told that it trains, so that it falls into forward, backward, optimizer, evaluation or the
-writing of a checkpoint. Exits with 1 where the bytes differ.
+--seed: a while after the first step has begun, so that it falls into forward, backward, optimizer, evaluation or the writing
+of a checkpoint. Exits with 1 where the bytes differ.
 """
 
 import argparse
@@ -65,7 +65,7 @@ class Run:
     def read(self):
         for line in self.process.stderr:
             self.said.append(line)
-            if line.startswith("examples "):
+            if line.startswith(("rehearsal ", "resumed ")):
                 self.trains.set()
         self.trains.set()
 
@@ -87,11 +87,14 @@ def sha256(run):
 
 
 def whole_run(args, folder):
-    began = time.time()
     run = Run(args, folder, "whole")
+    run.trains.wait()
+    began = time.time()
     if run.process.wait() != 0:
         sys.exit("".join(run.said))
-    print(f"never stopped: {args.steps} steps in {time.time() - began:.1f} s, adapter {sha256(folder / 'whole')[:16]}", flush=True)
+    seconds = time.time() - began
+    print(f"never stopped: {args.steps} steps in {seconds:.1f} s, adapter {sha256(folder / 'whole')[:16]}", flush=True)
+    return seconds
 
 
 def main():
@@ -100,7 +103,6 @@ def main():
     parser.add_argument("--afina", default=str(ROOT / "target/release/afina"))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--longest", type=float, default=3.0, help="seconds of training before a kill, at most")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
 
@@ -110,7 +112,7 @@ def main():
         lines = (ROOT / "data/router/valid.jsonl").read_text().splitlines(keepends=True)
         (folder / "valid.jsonl").write_text("".join(lines[:8]))
         (folder / "r.toml").write_text(recipe(args, folder))
-        whole_run(args, folder)
+        longest = 2 * whole_run(args, folder) / args.kills  # so that the kills fall over the whole run
         kills, runs, equal = 0, 0, True
         while kills < args.kills:
             name = f"killed-{runs}"
@@ -119,7 +121,7 @@ def main():
                 run.trains.wait()
                 began = time.time()
                 try:
-                    run.process.wait(timeout=random.uniform(0, args.longest) if kills < args.kills else None)
+                    run.process.wait(timeout=random.uniform(0, longest) if kills < args.kills else None)
                     break
                 except subprocess.TimeoutExpired:
                     pass

@@ -41,7 +41,7 @@ pub fn run(args: &Rows, output: &Output) -> Result<u8> {
         );
     }
     table += &format!(
-        "{} of {} examples, the highest loss first: nats per trained token, when last and first seen",
+        "{} of the {} examples seen, the highest loss first: nats per trained token, when last and first seen",
         grouped(worst.len()),
         grouped(rows.len())
     );
