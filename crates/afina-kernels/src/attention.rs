@@ -1,4 +1,4 @@
-//! Causal grouped-query attention inside each segment of a flat batch, forward. The scores of sixteen queries are alive at once in a thread.
+//! Causal grouped-query attention inside each segment of a flat batch, forward. The scores of 64 queries are alive at once in a thread.
 //!
 //! Source: Dao, "FlashAttention-2", 2023, for the backward pass from the log-sum-exp alone; here a row of scores is short enough to hold.
 
@@ -10,7 +10,13 @@ use crate::cpu::{Cpu, Kernel, Simd, run};
 use crate::exp::exp;
 use crate::panels::{Activations, LANES};
 use crate::rope::RopeAngles;
-use crate::tile::{Shared, accumulate, store, with_rows};
+use crate::tile::{Shared, accumulate, load, store, with_rows};
+
+/// Panels of queries whose scores a thread has at once: keys and values are read once for all of them.
+const QUERIES: usize = 4;
+/// Panels of keys whose values stay in the first-level cache.
+const KEYS: usize = 4;
+const TILE: usize = LANES * LANES;
 
 /// How queries, keys and values share the features of one activation: `heads · head_dim` of queries, then `kv_heads · head_dim` of keys,
 /// then of values. Query head `h` reads key head `h / (heads / kv_heads)`.
@@ -131,34 +137,50 @@ impl Kernel for Forward<'_> {
 
         let size = head_dim * LANES;
         let panels = q.len() / size;
-        let mut scores = vec![0f32; panels * LANES * LANES]; // [keys, 16 queries]
-        let mut out = vec![0f32; size]; // [head_dim, 16 queries]
-        for panel in 0..panels {
-            let q = &q[panel * size..][..size];
-            for keys in 0..=panel {
-                products_of_keys::<S>(&k[keys * size..][..size], q, &mut scores[keys * LANES * LANES..]);
-            }
-            let scores = &mut scores[..(panel + 1) * LANES * LANES];
-            let (sums, log_sums) = softmax(scores);
-            let mut row = 0;
-            while row < head_dim {
-                let rows = S::ROWS.min(head_dim - row);
-                with_rows!(S, rows, R => weighted_values::<S, R>(&v, row, head_dim, scores, &mut out));
-                row += rows;
-            }
-            for lanes in out.chunks_exact_mut(LANES) {
-                for (value, sum) in lanes.iter_mut().zip(&sums) {
-                    *value /= sum;
+        let mut scores = vec![0f32; QUERIES * panels * TILE]; // of each panel of queries, [keys, 16 queries]
+        let mut out = vec![0f32; QUERIES * size]; // of each panel of queries, [head_dim, 16 queries]
+        for first in (0..panels).step_by(QUERIES) {
+            let queries = first..(first + QUERIES).min(panels);
+            for keys in 0..queries.end {
+                for panel in keys.max(first)..queries.end {
+                    let scores = &mut scores[((panel - first) * panels + keys) * TILE..];
+                    products_of_keys::<S>(&k[keys * size..][..size], &q[panel * size..][..size], scores);
                 }
             }
-            let token = self.segment.start + panel * LANES;
-            let count = LANES.min(self.segment.end - token);
-            // SAFETY: these tokens of this head are this task's own.
-            unsafe {
-                scatter_panel(&out, self.to, self.heads.out_features(), self.head * head_dim, token, count);
-                let to = self.log_sums.get().add(self.head * self.qkv.tokens() + token);
-                for (lane, &log_sum) in log_sums[..count].iter().enumerate() {
-                    *to.add(lane) = log_sum;
+            let mut sums = [([0f32; LANES], [0f32; LANES]); QUERIES];
+            for panel in queries.clone() {
+                let scores = &mut scores[(panel - first) * panels * TILE..][..(panel + 1) * TILE];
+                sums[panel - first] = softmax::<S>(scores);
+            }
+            out.fill(0.0);
+            for keys in (0..queries.end).step_by(KEYS) {
+                for panel in keys.max(first)..queries.end {
+                    let keys = keys..(keys + KEYS).min(panel + 1);
+                    let weights = &scores[((panel - first) * panels + keys.start) * TILE..][..keys.len() * TILE];
+                    add_weighted_values::<S>(
+                        &v[keys.start * size..],
+                        weights,
+                        &mut out[(panel - first) * size..][..size],
+                    );
+                }
+            }
+            for panel in queries.clone() {
+                let (sums, log_sums) = &sums[panel - first];
+                let out = &mut out[(panel - first) * size..][..size];
+                for lanes in out.chunks_exact_mut(LANES) {
+                    for (value, sum) in lanes.iter_mut().zip(sums) {
+                        *value /= sum;
+                    }
+                }
+                let token = self.segment.start + panel * LANES;
+                let count = LANES.min(self.segment.end - token);
+                // SAFETY: these tokens of this head are this task's own.
+                unsafe {
+                    scatter_panel(out, self.to, self.heads.out_features(), self.head * head_dim, token, count);
+                    let to = self.log_sums.get().add(self.head * self.qkv.tokens() + token);
+                    for (lane, &log_sum) in log_sums[..count].iter().enumerate() {
+                        *to.add(lane) = log_sum;
+                    }
                 }
             }
         }
@@ -183,24 +205,32 @@ pub(crate) fn products_of_keys<S: Simd>(keys: &[f32], queries: &[f32], scores: &
     }
 }
 
-/// `out[d][query] = Σ_key v[d][key] · weights[key][query]`, rows `row..row + R` of it.
+/// `out[d][query] += Σ_key v[d][key] · weights[key][query]` over the panels of keys that `weights` has.
 #[inline(always)]
-fn weighted_values<S: Simd, const R: usize>(v: &[f32], row: usize, head_dim: usize, weights: &[f32], out: &mut [f32]) {
-    let mut sums = [[S::zero(); 1]; R];
-    for (panel, weights) in weights.chunks_exact(LANES * LANES).enumerate() {
-        let v = &v[(panel * head_dim + row) * LANES..][..R * LANES];
-        // SAFETY: R rows of sixteen values, and sixteen rows of sixteen weights.
-        unsafe { accumulate::<S, R, 1, LANES, 1>(&mut sums, v.as_ptr(), weights.as_ptr(), 0, LANES) };
+fn add_weighted_values<S: Simd>(v: &[f32], weights: &[f32], out: &mut [f32]) {
+    let head_dim = out.len() / LANES;
+    assert!(v.len() >= weights.len() / TILE * out.len(), "as many panels of values as of weights");
+    let mut row = 0;
+    while row < head_dim {
+        let rows = S::ROWS.min(head_dim - row);
+        // SAFETY: the lengths were looked at above.
+        with_rows!(S, rows, R => unsafe {
+            let to = out.as_mut_ptr().add(row * LANES);
+            let mut sums = load::<S, R, 1>(to, 0);
+            for (panel, weights) in weights.chunks_exact(TILE).enumerate() {
+                let v = v.as_ptr().add((panel * head_dim + row) * LANES);
+                accumulate::<S, R, 1, LANES, 1>(&mut sums, v, weights.as_ptr(), 0, LANES);
+            }
+            store::<S, R, 1>(&sums, to, 0);
+        });
+        row += rows;
     }
-    let out = &mut out[row * LANES..][..R * LANES];
-    // SAFETY: R rows of sixteen sums.
-    unsafe { store::<S, R, 1>(&sums, out.as_mut_ptr(), 0) };
 }
 
 /// Exponentials of the scores of sixteen queries, less each query's largest; keys after their query become zero, the last sixteen keys
 /// being the queries' own. Returns their sums, and the logs of the sums of the exponentials themselves.
 #[inline(always)]
-fn softmax(scores: &mut [f32]) -> ([f32; LANES], [f32; LANES]) {
+fn softmax<S: Simd>(scores: &mut [f32]) -> ([f32; LANES], [f32; LANES]) {
     let own = scores.len() - LANES * LANES;
     for (key, scores) in scores[own..].chunks_exact_mut(LANES).enumerate() {
         scores[..key].fill(f32::NEG_INFINITY);
@@ -214,7 +244,7 @@ fn softmax(scores: &mut [f32]) -> ([f32; LANES], [f32; LANES]) {
     let mut sums = [0f32; LANES];
     for scores in scores.chunks_exact_mut(LANES) {
         for ((score, largest), sum) in scores.iter_mut().zip(&largest).zip(&mut sums) {
-            *score = exp(*score - largest);
+            *score = exp::<S>(*score - largest);
             *sum += *score;
         }
     }

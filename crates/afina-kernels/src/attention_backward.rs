@@ -1,4 +1,4 @@
-//! The gradient of attention: weights are computed again from the log-sum-exp, a block of 64 queries × 64 keys at a time.
+//! The gradient of attention: weights are computed again from the log-sum-exp, a block of 128 queries × 64 keys at a time.
 //!
 //! Source: Dao, "FlashAttention-2", 2023, section 3.2.
 
@@ -13,8 +13,10 @@ use crate::panels::{Activations, LANES};
 use crate::rope::RopeAngles;
 use crate::tile::{Shared, accumulate, load, store, with_rows};
 
-/// Panels of queries, and of keys, in a block.
-const BLOCK: usize = 4;
+/// Panels of keys in a block.
+const KEYS: usize = 4;
+/// Panels of queries in a block: keys, values and their gradients are read once for all of them.
+const QUERIES: usize = 8;
 const TILE: usize = LANES * LANES;
 
 /// What the forward pass had, and what it gave.
@@ -85,19 +87,19 @@ impl Kernel for Backward<'_> {
         let log_sums = &saved.log_sums[head * saved.qkv.tokens()..][segment.clone()];
         let mut gradient = KeyGradient { k: vec![0.0; k.len()], v: vec![0.0; v.len()] };
         let mut block = Block::new();
-        for queries in (0..panels).step_by(BLOCK).map(|first| first..(first + BLOCK).min(panels)) {
+        for queries in (0..panels).step_by(QUERIES).map(|first| first..(first + QUERIES).min(panels)) {
             let mut d_q = vec![0f32; queries.len() * size];
             let dots: Vec<[f32; LANES]> = queries
                 .clone()
                 .map(|panel| dot(&d_out[panel * size..][..size], &out[panel * size..][..size]))
                 .collect();
-            for keys in (0..queries.end).step_by(BLOCK).map(|first| first..(first + BLOCK).min(queries.end)) {
+            for keys in (0..queries.end).step_by(KEYS).map(|first| first..(first + KEYS).min(queries.end)) {
                 for (index, panel) in queries.clone().enumerate() {
                     let at = panel * size..(panel + 1) * size;
                     let (q, d_out) = (&q[at.clone()], &d_out[at]);
                     let log_sums = &log_sums[panel * LANES..((panel + 1) * LANES).min(log_sums.len())];
                     for (place, key_panel) in keys.clone().enumerate() {
-                        let at = (index * BLOCK + place) * TILE;
+                        let at = (index * KEYS + place) * TILE;
                         let (weights, d_scores) = (&mut block.weights[at..][..TILE], &mut block.d_scores[at..][..TILE]);
                         if key_panel > panel {
                             weights.fill(0.0);
@@ -105,13 +107,13 @@ impl Kernel for Backward<'_> {
                         } else {
                             products_of_keys::<S>(&k[key_panel * size..][..size], q, weights);
                             products_of_keys::<S>(&v[key_panel * size..][..size], d_out, d_scores);
-                            gradient_of_scores(weights, d_scores, log_sums, &dots[index], key_panel == panel);
+                            gradient_of_scores::<S>(weights, d_scores, log_sums, &dots[index], key_panel == panel);
                         }
                         S::transpose(tile(weights), tile_mut(&mut block.weights_by_query[at..]));
                         S::transpose(tile(d_scores), tile_mut(&mut block.d_scores_by_query[at..]));
                     }
                     let d_q = &mut d_q[index * size..][..size];
-                    let from = &block.d_scores[index * BLOCK * TILE..];
+                    let from = &block.d_scores[index * KEYS * TILE..];
                     add_products::<S>(&k[keys.start * size..], from, TILE, keys.len(), d_q);
                 }
                 for (place, key_panel) in keys.clone().enumerate() {
@@ -119,9 +121,9 @@ impl Kernel for Backward<'_> {
                     let d_out = &d_out[queries.start * size..];
                     let q = &q[queries.start * size..];
                     let weights = &block.weights_by_query[place * TILE..];
-                    add_products::<S>(d_out, weights, BLOCK * TILE, queries.len(), &mut gradient.v[to.clone()]);
+                    add_products::<S>(d_out, weights, KEYS * TILE, queries.len(), &mut gradient.v[to.clone()]);
                     let d_scores = &block.d_scores_by_query[place * TILE..];
-                    add_products::<S>(q, d_scores, BLOCK * TILE, queries.len(), &mut gradient.k[to]);
+                    add_products::<S>(q, d_scores, KEYS * TILE, queries.len(), &mut gradient.k[to]);
                 }
             }
             for (index, d_q) in d_q.chunks_exact_mut(size).enumerate() {
@@ -148,7 +150,7 @@ struct Block {
 
 impl Block {
     fn new() -> Block {
-        let room = || vec![0f32; BLOCK * BLOCK * TILE];
+        let room = || vec![0f32; QUERIES * KEYS * TILE];
         Block { weights: room(), d_scores: room(), weights_by_query: room(), d_scores_by_query: room() }
     }
 }
@@ -167,12 +169,18 @@ fn tile_mut(values: &mut [f32]) -> &mut [f32; TILE] {
 ///
 /// Lanes beyond the last query become zero, and so do keys after their query where the keys are the queries' own tokens.
 #[inline(always)]
-fn gradient_of_scores(weights: &mut [f32], d_weights: &mut [f32], log_sums: &[f32], dots: &[f32; LANES], own: bool) {
+fn gradient_of_scores<S: Simd>(
+    weights: &mut [f32],
+    d_weights: &mut [f32],
+    log_sums: &[f32],
+    dots: &[f32; LANES],
+    own: bool,
+) {
     let mut logs = [f32::INFINITY; LANES];
     logs[..log_sums.len()].copy_from_slice(log_sums);
     for (weights, d_weights) in weights.chunks_exact_mut(LANES).zip(d_weights.chunks_exact_mut(LANES)) {
         for (((weight, d_weight), log), dot) in weights.iter_mut().zip(d_weights).zip(&logs).zip(dots) {
-            *weight = exp(*weight - log);
+            *weight = exp::<S>(*weight - log);
             *d_weight = *weight * (*d_weight - dot);
         }
     }

@@ -96,6 +96,14 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     const ROWS: usize;
     const PANELS: usize;
+    /// Whether a product and a sum are one instruction, rounded once.
+    const FMA: bool;
+
+    /// `a · b + c` of single floats, for loops that the compiler vectorizes.
+    #[inline(always)]
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        if Self::FMA { a.mul_add(b, c) } else { a * b + c }
+    }
 
     fn zero() -> Self::V;
     fn splat(x: f32) -> Self::V;
@@ -131,6 +139,7 @@ impl Simd for Portable {
     type V = [f32; 16];
     const ROWS: usize = 2;
     const PANELS: usize = 1;
+    const FMA: bool = false;
 
     #[inline(always)]
     fn zero() -> [f32; 16] {
@@ -210,6 +219,7 @@ mod x86 {
         type V = Pair;
         const ROWS: usize = 6;
         const PANELS: usize = 1;
+        const FMA: bool = true;
 
         #[inline(always)]
         fn zero() -> Pair {
@@ -282,6 +292,7 @@ mod x86 {
         type V = __m512;
         const ROWS: usize = 12;
         const PANELS: usize = 2;
+        const FMA: bool = true;
 
         #[inline(always)]
         fn zero() -> __m512 {

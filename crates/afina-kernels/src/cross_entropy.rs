@@ -105,7 +105,7 @@ impl Kernel for Softmax<'_> {
         let mut sums = [0f32; LANES];
         for logits in self.logits.chunks_exact_mut(LANES) {
             for ((logit, largest), sum) in logits.iter_mut().zip(&largest).zip(&mut sums) {
-                *logit = exp(*logit - largest);
+                *logit = exp::<S>(*logit - largest);
                 *sum += *logit;
             }
         }

@@ -34,7 +34,7 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         for ((y, &gate), &up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
-            *y = gate * sigmoid(gate) * up;
+            *y = gate * sigmoid::<S>(gate) * up;
         }
     }
 }
@@ -73,7 +73,7 @@ impl Kernel for Backward<'_> {
     fn run<S: Simd>(self) {
         let gradients = self.d_gate.iter_mut().zip(self.d_up);
         for (((y, &gate), &up), (d_gate, d_up)) in self.dy_to_y.iter_mut().zip(self.gate).zip(self.up).zip(gradients) {
-            let (dy, sigmoid) = (*y, sigmoid(gate));
+            let (dy, sigmoid) = (*y, sigmoid::<S>(gate));
             let silu = gate * sigmoid;
             *d_up = dy * silu;
             *d_gate = dy * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
