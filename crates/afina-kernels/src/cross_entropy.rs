@@ -11,6 +11,9 @@ use crate::product::{self, Onto, Term};
 /// Tokens whose logits are alive at once. A row of a vocabulary of 128k is half a megabyte.
 const CHUNK: usize = 8 * LANES;
 
+/// Exponentials that are summed by themselves first: a vocabulary added up one by one would lose the last digits of a loss.
+const PART: usize = 256;
+
 /// What the head says of some tokens.
 #[derive(Debug, Clone)]
 pub struct HeadLoss {
@@ -103,10 +106,16 @@ impl Kernel for Softmax<'_> {
             *loss = largest[lane] - self.logits[target as usize * LANES + lane];
         }
         let mut sums = [0f32; LANES];
-        for logits in self.logits.chunks_exact_mut(LANES) {
-            for ((logit, largest), sum) in logits.iter_mut().zip(&largest).zip(&mut sums) {
-                *logit = exp::<S>(*logit - largest);
-                *sum += *logit;
+        for logits in self.logits.chunks_mut(PART * LANES) {
+            let mut part = [0f32; LANES];
+            for logits in logits.chunks_exact_mut(LANES) {
+                for ((logit, largest), sum) in logits.iter_mut().zip(&largest).zip(&mut part) {
+                    *logit = exp::<S>(*logit - largest);
+                    *sum += *logit;
+                }
+            }
+            for (sum, part) in sums.iter_mut().zip(part) {
+                *sum += part;
             }
         }
         for (lane, (&target, (loss, correct))) in
