@@ -156,7 +156,13 @@ mod tests {
     use crate::testing::{model_dir, recipe, train};
 
     fn model(dir: &Path) -> Llama {
-        load_llama(&ModelDir::open(&dir.join("base")).unwrap(), &test_device(), &mut |_, _| {}).unwrap()
+        load_llama(
+            &ModelDir::open(&dir.join("base")).unwrap(),
+            &test_device(),
+            afina_model::Precision::F32,
+            &mut |_, _| {},
+        )
+        .unwrap()
     }
 
     fn lora_config() -> LoraConfig {
