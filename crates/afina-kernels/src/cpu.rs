@@ -11,7 +11,8 @@ pub enum Cpu {
     Avx2,
     /// AVX-512 F, BW, VL.
     Avx512,
-    /// AVX-512 with `vdpbf16ps`: products of bf16 pairs.
+    /// AVX-512 with `vdpbf16ps`: products of bf16 pairs. Not among the available ones until it has been seen to be right on a processor
+    /// that has it.
     Avx512Bf16,
 }
 
@@ -28,24 +29,14 @@ impl Cpu {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             levels.push(Cpu::Avx2);
-            if ["avx512f", "avx512bw", "avx512vl"].iter().all(|&name| has(name)) {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+            {
                 levels.push(Cpu::Avx512);
-                if has("avx512bf16") {
-                    levels.push(Cpu::Avx512Bf16);
-                }
             }
         }
         levels
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has(feature: &str) -> bool {
-    match feature {
-        "avx512f" => is_x86_feature_detected!("avx512f"),
-        "avx512bw" => is_x86_feature_detected!("avx512bw"),
-        "avx512vl" => is_x86_feature_detected!("avx512vl"),
-        _ => is_x86_feature_detected!("avx512bf16"),
     }
 }
 

@@ -344,6 +344,15 @@ mod tests {
     const SHAPES: [[usize; 3]; 7] =
         [[1, 1, 1], [15, 25, 7], [16, 24, 6], [33, 100, 50], [130, 60, 97], [17, 800, 13], [20, 13, 900]];
 
+    fn rounded(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|&x| half::bf16::from_f32(x).to_f64()).collect()
+    }
+
+    /// Activations as a product of this level multiplies them with a matrix of this precision.
+    fn multiplied(cpu: Cpu, precision: Precision, x: &[f32]) -> Vec<f64> {
+        if cpu == Cpu::Avx512Bf16 && precision == Precision::Bf16 { rounded(x) } else { wide(x) }
+    }
+
     #[test]
     fn both_directions_equal_their_definition() {
         for cpu in Cpu::available() {
@@ -354,14 +363,15 @@ mod tests {
                     let weight = wide(&matrix.to_rows());
                     let (x, dy) = (numbers(tokens * input, 2), numbers(tokens * out, 3));
                     let y = on_any_threads(|| linear(cpu, &Activations::from_rows(&x, input), &matrix).to_rows());
-                    assert_close(&y, &product(&wide(&x), &weight, input), 2e-6, &what);
+                    let read = |x: &[f32]| multiplied(cpu, precision, x);
+                    assert_close(&y, &product(&read(&x), &weight, input), 2e-6, &what);
                     let dx = on_any_threads(|| {
                         let mut dx = Activations::unwritten(tokens, input);
                         let term = Term { matrix: &matrix, x: &Activations::from_rows(&dy, out), first: 0 };
                         backward(cpu, &[term], Onto::Nothing, &mut dx, 0);
                         dx
                     });
-                    assert_close(&dx.to_rows(), &product(&wide(&dy), &transposed(&weight, input), out), 2e-6, &what);
+                    assert_close(&dx.to_rows(), &product(&read(&dy), &transposed(&weight, input), out), 2e-6, &what);
                 }
             }
         }
@@ -376,14 +386,15 @@ mod tests {
         let x_panels = Activations::from_rows(&x, 70);
         let low_panels = Activations::from_rows(&low, 5);
         let terms = [Term { matrix: &a, x: &x_panels, first: 10 }, Term { matrix: &b, x: &low_panels, first: 0 }];
-        let read: Vec<f64> = x.chunks_exact(70).flat_map(|row| wide(&row[10..])).collect();
-        let expected: Vec<f64> = product(&read, &wide(&a.to_rows()), 60)
-            .iter()
-            .zip(product(&wide(&low), &wide(&b.to_rows()), 5))
-            .zip(&residual)
-            .map(|((a, b), residual)| a + b + f64::from(*residual))
-            .collect();
         for cpu in Cpu::available() {
+            let read: Vec<f64> =
+                x.chunks_exact(70).flat_map(|row| multiplied(cpu, Precision::Bf16, &row[10..])).collect();
+            let expected: Vec<f64> = product(&read, &wide(&a.to_rows()), 60)
+                .iter()
+                .zip(product(&wide(&low), &wide(&b.to_rows()), 5))
+                .zip(&residual)
+                .map(|((a, b), residual)| a + b + f64::from(*residual))
+                .collect();
             let mut y = Activations::zeros(tokens, out);
             let onto = Activations::from_rows(&residual, out);
             forward(cpu, &terms, Onto::Residual(&onto), &mut y, 0);
@@ -418,7 +429,6 @@ mod tests {
                 let what = format!("{cpu:?} {tokens} × {input} → {out}");
                 let matrix = Matrix::new(&numbers(out * input, 1), out, input, Precision::Bf16);
                 let weight = wide(&matrix.to_rows());
-                let rounded = |x: &[f32]| -> Vec<f64> { x.iter().map(|&x| half::bf16::from_f32(x).to_f64()).collect() };
                 let (x, dy) = (numbers(tokens * input, 2), numbers(tokens * out, 3));
                 let share = |direction, x: &Activations, features| {
                     let mut y = Activations::unwritten(tokens, features);
