@@ -9,7 +9,7 @@ use crate::panels::{Activations, LANES};
 use crate::product::{self, Onto, Term};
 
 /// Tokens whose logits are alive at once. A row of a vocabulary of 128k is half a megabyte.
-const CHUNK: usize = 8 * LANES;
+pub const CHUNK: usize = 8 * LANES;
 
 /// What the head says of some tokens.
 #[derive(Debug, Clone)]
