@@ -72,7 +72,8 @@ pub struct TrainTable {
     pub max_grad_norm: f64,
     /// `on`, `off` or `auto` (on when keeping every activation would take more than half of the free memory).
     pub gradient_checkpointing: String,
-    /// `f32`, `bf16` or `auto` (as the checkpoint has them): how the base's weights are kept. Activations and the adapter are f32.
+    /// `f32`, `bf16` or `auto` (as the checkpoint has them): how the base's weights are kept. Activations and the adapter are f32;
+    /// a processor that multiplies bf16 rounds what it multiplies with a bf16 weight.
     pub precision: String,
 }
 

@@ -11,8 +11,7 @@ pub enum Cpu {
     Avx2,
     /// AVX-512 F, BW, VL.
     Avx512,
-    /// AVX-512 with `vdpbf16ps`: products of bf16 pairs. Not among the available ones until it has been seen to be right on a processor
-    /// that has it.
+    /// AVX-512 with `vdpbf16ps`: products of bf16 pairs.
     Avx512Bf16,
 }
 
@@ -34,6 +33,9 @@ impl Cpu {
                 && is_x86_feature_detected!("avx512vl")
             {
                 levels.push(Cpu::Avx512);
+                if is_x86_feature_detected!("avx512bf16") {
+                    levels.push(Cpu::Avx512Bf16);
+                }
             }
         }
         levels
