@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
+use crate::simd::Simd;
 
 /// The numbers of one update; corrections of the means' bias are in `step_size` and `root_bias`.
 ///

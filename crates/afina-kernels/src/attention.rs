@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::exp::exp;
 use crate::panels::{Activations, LANES};
 use crate::rope::RopeAngles;
-use crate::tile::{Shared, accumulate, load, store, with_rows};
+use crate::simd::Simd;
+use crate::tile::{Shared, accumulate, load, store, tile_rows, with_rows};
 
 /// Panels of queries whose scores a thread has at once: keys and values are read once for all of them.
 const QUERIES: usize = 4;
@@ -141,36 +142,47 @@ impl Kernel for Forward<'_> {
         let mut out = vec![0f32; QUERIES * size]; // of each panel of queries, [head_dim, 16 queries]
         for first in (0..panels).step_by(QUERIES) {
             let queries = first..(first + QUERIES).min(panels);
+            let of_panel = |panel: usize, keys: usize| ((panel - first) * panels + keys) * TILE;
             for keys in 0..queries.end {
-                for panel in keys.max(first)..queries.end {
-                    let scores = &mut scores[((panel - first) * panels + keys) * TILE..];
-                    products_of_keys::<S>(&k[keys * size..][..size], &q[panel * size..][..size], scores);
+                let k = &k[keys * size..][..size];
+                for (panel, count) in steps::<S>(keys.max(first)..queries.end) {
+                    let scores = &mut scores[of_panel(panel, keys)..];
+                    let q = &q[panel * size..];
+                    match count {
+                        2 => products_of_keys::<S, 2>(k, q, scores, panels * TILE),
+                        _ => products_of_keys::<S, 1>(k, q, scores, 0),
+                    }
                 }
             }
             let mut sums = [([0f32; LANES], [0f32; LANES]); QUERIES];
             for panel in queries.clone() {
-                let scores = &mut scores[(panel - first) * panels * TILE..][..(panel + 1) * TILE];
-                sums[panel - first] = softmax::<S>(scores);
+                let scores = &mut scores[of_panel(panel, 0)..];
+                sums[panel - first] = softmax::<S>(&mut scores[..(panel + 1) * TILE]);
+                if panel + 1 < queries.end {
+                    scores[(panel + 1) * TILE..][..TILE].fill(0.0); // two panels of queries read as many keys
+                }
             }
             out.fill(0.0);
             for keys in (0..queries.end).step_by(KEYS) {
-                for panel in keys.max(first)..queries.end {
-                    let keys = keys..(keys + KEYS).min(panel + 1);
-                    let weights = &scores[((panel - first) * panels + keys.start) * TILE..][..keys.len() * TILE];
-                    add_weighted_values::<S>(
-                        &v[keys.start * size..],
-                        weights,
-                        &mut out[(panel - first) * size..][..size],
-                    );
+                for (panel, count) in steps::<S>(keys.max(first)..queries.end) {
+                    let last = panel + count - 1;
+                    let keys = keys..(keys + KEYS).min(last + 1);
+                    let weights =
+                        Tiles { of: &scores[of_panel(panel, keys.start)..], step: TILE, between: panels * TILE };
+                    let (v, out) =
+                        (&v[keys.start * size..], &mut out[(panel - first) * size..(last + 1 - first) * size]);
+                    match count {
+                        2 => add_products::<S, 2>(v, weights, keys.len(), out),
+                        _ => add_products::<S, 1>(v, weights, keys.len(), out),
+                    }
                 }
             }
             for panel in queries.clone() {
                 let (sums, log_sums) = &sums[panel - first];
                 let out = &mut out[(panel - first) * size..][..size];
-                for lanes in out.chunks_exact_mut(LANES) {
-                    for (value, sum) in lanes.iter_mut().zip(sums) {
-                        *value /= sum;
-                    }
+                let sums = S::of(sums);
+                for values in out.chunks_exact_mut(LANES) {
+                    S::put(S::div(S::of(values), sums), values);
                 }
                 let token = self.segment.start + panel * LANES;
                 let count = LANES.min(self.segment.end - token);
@@ -187,41 +199,64 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// `scores[key][query] = Σ_d keys[d][key] · queries[d][query]`: sixteen keys with sixteen queries, both `[head_dim][16]`.
+/// Panels two at a time where a tile holds two, the last one alone where their number is odd: the first, and how many.
+pub(crate) fn steps<S: Simd>(panels: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    panels.clone().step_by(S::PANELS).map(move |panel| (panel, S::PANELS.min(panels.end - panel)))
+}
+
+/// `scores[key][query] = Σ_d keys[d][key] · queries[d][query]`: sixteen keys with `P` panels of sixteen queries, all of them
+/// `[head_dim][16]`; the scores of two panels lie `between` apart.
 #[inline(always)]
-pub(crate) fn products_of_keys<S: Simd>(keys: &[f32], queries: &[f32], scores: &mut [f32]) {
+pub(crate) fn products_of_keys<S: Simd, const P: usize>(
+    keys: &[f32],
+    queries: &[f32],
+    scores: &mut [f32],
+    between: usize,
+) {
     let head_dim = keys.len() / LANES;
-    assert!(queries.len() == keys.len() && scores.len() >= LANES * LANES);
+    assert!(queries.len() >= P * keys.len() && scores.len() >= (P - 1) * between + TILE);
     let mut key = 0;
     while key < LANES {
-        let rows = S::ROWS.min(LANES - key);
+        let rows = tile_rows::<S>(LANES - key);
         // SAFETY: the lengths were looked at above.
         with_rows!(S, rows, R => unsafe {
-            let mut sums = [[S::zero(); 1]; R];
-            accumulate::<S, R, 1, 1, LANES>(&mut sums, keys.as_ptr().add(key), queries.as_ptr(), 0, head_dim);
-            store::<S, R, 1>(&sums, scores.as_mut_ptr().add(key * LANES), 0);
+            let mut sums = [[S::zero(); P]; R];
+            let keys_of = keys.as_ptr().add(key);
+            accumulate::<S, R, P, 1, LANES>(&mut sums, keys_of, queries.as_ptr(), keys.len(), head_dim);
+            store::<S, R, P>(&sums, scores.as_mut_ptr().add(key * LANES), between);
         });
         key += rows;
     }
 }
 
-/// `out[d][query] += Σ_key v[d][key] · weights[key][query]` over the panels of keys that `weights` has.
+/// Tiles of sixteen × sixteen: one follows the other at a distance of `step`, and a second row of them begins `between` after the first.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles<'a> {
+    pub of: &'a [f32],
+    pub step: usize,
+    pub between: usize,
+}
+
+/// `to[p][d][lane] += Σ_panel Σ_i left[panel][d][i] · right[p][panel][i][lane]` over `panels`, for `P` neighbouring panels `p`.
 #[inline(always)]
-fn add_weighted_values<S: Simd>(v: &[f32], weights: &[f32], out: &mut [f32]) {
-    let head_dim = out.len() / LANES;
-    assert!(v.len() >= weights.len() / TILE * out.len(), "as many panels of values as of weights");
+pub(crate) fn add_products<S: Simd, const P: usize>(left: &[f32], right: Tiles, panels: usize, to: &mut [f32]) {
+    let size = to.len() / P;
+    let head_dim = size / LANES;
+    assert!(left.len() >= panels * size, "whole panels");
+    assert!(right.of.len() >= (P - 1) * right.between + (panels - 1) * right.step + TILE, "whole tiles");
     let mut row = 0;
     while row < head_dim {
-        let rows = S::ROWS.min(head_dim - row);
+        let rows = tile_rows::<S>(head_dim - row);
         // SAFETY: the lengths were looked at above.
         with_rows!(S, rows, R => unsafe {
-            let to = out.as_mut_ptr().add(row * LANES);
-            let mut sums = load::<S, R, 1>(to, 0);
-            for (panel, weights) in weights.chunks_exact(TILE).enumerate() {
-                let v = v.as_ptr().add((panel * head_dim + row) * LANES);
-                accumulate::<S, R, 1, LANES, 1>(&mut sums, v, weights.as_ptr(), 0, LANES);
+            let to = to.as_mut_ptr().add(row * LANES);
+            let mut sums = load::<S, R, P>(to, size);
+            for panel in 0..panels {
+                let left = left.as_ptr().add((panel * head_dim + row) * LANES);
+                let right_of = right.of.as_ptr().add(panel * right.step);
+                accumulate::<S, R, P, LANES, 1>(&mut sums, left, right_of, right.between, LANES);
             }
-            store::<S, R, 1>(&sums, to, 0);
+            store::<S, R, P>(&sums, to, size);
         });
         row += rows;
     }
@@ -235,19 +270,17 @@ fn softmax<S: Simd>(scores: &mut [f32]) -> ([f32; LANES], [f32; LANES]) {
     for (key, scores) in scores[own..].chunks_exact_mut(LANES).enumerate() {
         scores[..key].fill(f32::NEG_INFINITY);
     }
-    let mut largest = [f32::NEG_INFINITY; LANES];
+    let mut largest = S::splat(f32::NEG_INFINITY);
     for scores in scores.chunks_exact(LANES) {
-        for (largest, &score) in largest.iter_mut().zip(scores) {
-            *largest = if *largest >= score { *largest } else { score };
-        }
+        largest = S::max(largest, S::of(scores));
     }
-    let mut sums = [0f32; LANES];
+    let mut sums = S::zero();
     for scores in scores.chunks_exact_mut(LANES) {
-        for ((score, largest), sum) in scores.iter_mut().zip(&largest).zip(&mut sums) {
-            *score = exp::<S>(*score - largest);
-            *sum += *score;
-        }
+        let exponential = exp::<S>(S::sub(S::of(scores), largest));
+        S::put(exponential, scores);
+        sums = S::add(sums, exponential);
     }
+    let (largest, sums) = (S::to_lanes(largest), S::to_lanes(sums));
     // The exponential is clamped above zero.
     for (key, scores) in scores[own..].chunks_exact_mut(LANES).enumerate() {
         scores[..key].fill(0.0);

@@ -6,12 +6,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::attention::{Heads, Task, check, gather, products_of_keys, rotate, scatter_panel, tasks};
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::attention::{
+    Heads, Task, Tiles, add_products, check, gather, products_of_keys, rotate, scatter_panel, steps, tasks,
+};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::exp::exp;
 use crate::panels::{Activations, LANES};
 use crate::rope::RopeAngles;
-use crate::tile::{Shared, accumulate, load, store, with_rows};
+use crate::simd::Simd;
+use crate::tile::Shared;
 
 /// Panels of keys in a block.
 const KEYS: usize = 4;
@@ -91,39 +94,70 @@ impl Kernel for Backward<'_> {
             let mut d_q = vec![0f32; queries.len() * size];
             let dots: Vec<[f32; LANES]> = queries
                 .clone()
-                .map(|panel| dot(&d_out[panel * size..][..size], &out[panel * size..][..size]))
+                .map(|panel| dot::<S>(&d_out[panel * size..][..size], &out[panel * size..][..size]))
                 .collect();
             for keys in (0..queries.end).step_by(KEYS).map(|first| first..(first + KEYS).min(queries.end)) {
-                for (index, panel) in queries.clone().enumerate() {
-                    let at = panel * size..(panel + 1) * size;
-                    let (q, d_out) = (&q[at.clone()], &d_out[at]);
-                    let log_sums = &log_sums[panel * LANES..((panel + 1) * LANES).min(log_sums.len())];
+                for (panel, count) in steps::<S>(queries.clone()) {
+                    let index = panel - queries.start;
+                    let between = KEYS * TILE;
                     for (place, key_panel) in keys.clone().enumerate() {
-                        let at = (index * KEYS + place) * TILE;
-                        let (weights, d_scores) = (&mut block.weights[at..][..TILE], &mut block.d_scores[at..][..TILE]);
-                        if key_panel > panel {
-                            weights.fill(0.0);
-                            d_scores.fill(0.0);
-                        } else {
-                            products_of_keys::<S>(&k[key_panel * size..][..size], q, weights);
-                            products_of_keys::<S>(&v[key_panel * size..][..size], d_out, d_scores);
-                            gradient_of_scores::<S>(weights, d_scores, log_sums, &dots[index], key_panel == panel);
+                        let at = index * between + place * TILE;
+                        let (weights, d_scores) = (&mut block.weights[at..], &mut block.d_scores[at..]);
+                        let (k, v) = (&k[key_panel * size..][..size], &v[key_panel * size..][..size]);
+                        let (q, d_out) = (&q[panel * size..], &d_out[panel * size..]);
+                        match count {
+                            _ if key_panel >= panel + count => {}
+                            2 => {
+                                products_of_keys::<S, 2>(k, q, weights, between);
+                                products_of_keys::<S, 2>(v, d_out, d_scores, between);
+                            }
+                            _ => {
+                                products_of_keys::<S, 1>(k, q, weights, 0);
+                                products_of_keys::<S, 1>(v, d_out, d_scores, 0);
+                            }
                         }
-                        S::transpose(tile(weights), tile_mut(&mut block.weights_by_query[at..]));
-                        S::transpose(tile(d_scores), tile_mut(&mut block.d_scores_by_query[at..]));
+                        for panel in panel..panel + count {
+                            let index = panel - queries.start;
+                            let at = index * between + place * TILE;
+                            let weights = tile_mut(&mut block.weights[at..]);
+                            let d_scores = tile_mut(&mut block.d_scores[at..]);
+                            if key_panel > panel {
+                                weights.fill(0.0);
+                                d_scores.fill(0.0);
+                            } else {
+                                let log_sums = &log_sums[panel * LANES..((panel + 1) * LANES).min(log_sums.len())];
+                                gradient_of_scores::<S>(weights, d_scores, log_sums, &dots[index], key_panel == panel);
+                            }
+                            S::transpose(weights, tile_mut(&mut block.weights_by_query[at..]));
+                            S::transpose(d_scores, tile_mut(&mut block.d_scores_by_query[at..]));
+                        }
                     }
-                    let d_q = &mut d_q[index * size..][..size];
-                    let from = &block.d_scores[index * KEYS * TILE..];
-                    add_products::<S>(&k[keys.start * size..], from, TILE, keys.len(), d_q);
+                    let d_q = &mut d_q[index * size..][..count * size];
+                    let d_scores = Tiles { of: &block.d_scores[index * between..], step: TILE, between };
+                    let k = &k[keys.start * size..];
+                    match count {
+                        2 => add_products::<S, 2>(k, d_scores, keys.len(), d_q),
+                        _ => add_products::<S, 1>(k, d_scores, keys.len(), d_q),
+                    }
                 }
-                for (place, key_panel) in keys.clone().enumerate() {
-                    let to = key_panel * size..(key_panel + 1) * size;
-                    let d_out = &d_out[queries.start * size..];
-                    let q = &q[queries.start * size..];
-                    let weights = &block.weights_by_query[place * TILE..];
-                    add_products::<S>(d_out, weights, KEYS * TILE, queries.len(), &mut gradient.v[to.clone()]);
-                    let d_scores = &block.d_scores_by_query[place * TILE..];
-                    add_products::<S>(q, d_scores, KEYS * TILE, queries.len(), &mut gradient.k[to]);
+                let (q, d_out) = (&q[queries.start * size..], &d_out[queries.start * size..]);
+                for (key_panel, count) in steps::<S>(keys.clone()) {
+                    let at = (key_panel - keys.start) * TILE;
+                    let to = key_panel * size..(key_panel + count) * size;
+                    let by_query = |of| Tiles { of, step: KEYS * TILE, between: TILE };
+                    let weights = by_query(&block.weights_by_query[at..]);
+                    let d_scores = by_query(&block.d_scores_by_query[at..]);
+                    let (to_v, to_k) = (&mut gradient.v[to.clone()], &mut gradient.k[to]);
+                    match count {
+                        2 => {
+                            add_products::<S, 2>(d_out, weights, queries.len(), to_v);
+                            add_products::<S, 2>(q, d_scores, queries.len(), to_k);
+                        }
+                        _ => {
+                            add_products::<S, 1>(d_out, weights, queries.len(), to_v);
+                            add_products::<S, 1>(q, d_scores, queries.len(), to_k);
+                        }
+                    }
                 }
             }
             for (index, d_q) in d_q.chunks_exact_mut(size).enumerate() {
@@ -156,11 +190,6 @@ impl Block {
 }
 
 #[inline(always)]
-fn tile(values: &[f32]) -> &[f32; TILE] {
-    values[..TILE].try_into().expect("a tile")
-}
-
-#[inline(always)]
 fn tile_mut(values: &mut [f32]) -> &mut [f32; TILE] {
     (&mut values[..TILE]).try_into().expect("a tile")
 }
@@ -178,11 +207,11 @@ fn gradient_of_scores<S: Simd>(
 ) {
     let mut logs = [f32::INFINITY; LANES];
     logs[..log_sums.len()].copy_from_slice(log_sums);
+    let (logs, dots) = (S::of(&logs), S::of(dots));
     for (weights, d_weights) in weights.chunks_exact_mut(LANES).zip(d_weights.chunks_exact_mut(LANES)) {
-        for (((weight, d_weight), log), dot) in weights.iter_mut().zip(d_weights).zip(&logs).zip(dots) {
-            *weight = exp::<S>(*weight - log);
-            *d_weight = *weight * (*d_weight - dot);
-        }
+        let weight = exp::<S>(S::sub(S::of(weights), logs));
+        S::put(weight, weights);
+        S::put(S::mul(weight, S::sub(S::of(d_weights), dots)), d_weights);
     }
     let past_the_end = log_sums.len()..LANES;
     for (key, (weights, d_weights)) in
@@ -197,38 +226,14 @@ fn gradient_of_scores<S: Simd>(
     }
 }
 
-/// `to[d][lane] += Σ_panel Σ_i left[panel][d][i] · right[panel][i][lane]`, the panels of `right` at a distance of `step`.
-#[inline(always)]
-fn add_products<S: Simd>(left: &[f32], right: &[f32], step: usize, panels: usize, to: &mut [f32]) {
-    let head_dim = to.len() / LANES;
-    assert!(left.len() >= panels * to.len() && right.len() >= (panels - 1) * step + TILE, "whole panels");
-    let mut row = 0;
-    while row < head_dim {
-        let rows = S::ROWS.min(head_dim - row);
-        // SAFETY: the lengths were looked at above.
-        with_rows!(S, rows, R => unsafe {
-            let to = to.as_mut_ptr().add(row * LANES);
-            let mut sums = load::<S, R, 1>(to, 0);
-            for panel in 0..panels {
-                let left = left.as_ptr().add((panel * head_dim + row) * LANES);
-                accumulate::<S, R, 1, LANES, 1>(&mut sums, left, right.as_ptr().add(panel * step), 0, LANES);
-            }
-            store::<S, R, 1>(&sums, to, 0);
-        });
-        row += rows;
-    }
-}
-
 /// `Σ_d a[d] · b[d]` of each lane.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> [f32; LANES] {
-    let mut dots = [0f32; LANES];
+fn dot<S: Simd>(a: &[f32], b: &[f32]) -> [f32; LANES] {
+    let mut dots = S::zero();
     for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for ((dot, a), b) in dots.iter_mut().zip(a).zip(b) {
-            *dot += a * b;
-        }
+        dots = S::mul_add(S::of(a), S::of(b), dots);
     }
-    dots
+    S::to_lanes(dots)
 }
 
 /// Adds the gradients of a group's query heads up and puts them at the keys and values they read.

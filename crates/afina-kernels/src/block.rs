@@ -13,7 +13,7 @@ use crate::product::{self, Onto, Term};
 use crate::rms_norm;
 use crate::rope::RopeAngles;
 use crate::swiglu;
-use crate::weight_gradient::{Features, weight_gradient};
+use crate::weight_gradient::{Features, WeightGradient, weight_gradients};
 
 /// The frozen part of a block.
 #[derive(Debug, Clone, Copy)]
@@ -63,14 +63,16 @@ pub struct Saved {
     after_attention: Activations,
     mlp_inverse_rms: Vec<f32>,
     gate_up: Activations,
-    /// The small side of each projection's update, `[tokens, r]`, scaled.
-    low_rank: [Option<Activations>; 7],
+    /// The small sides of each group's updates.
+    low_rank: [Option<Activations>; 4],
 }
 
-const Q: usize = 0;
-const O: usize = 3;
-const GATE: usize = 4;
-const DOWN: usize = 6;
+/// Projections of one input are computed at once, their results side by side: q, k and v; o; gate and up; down.
+const GROUPS: [Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
+const QKV: usize = 0;
+const O: usize = 1;
+const GATE_UP: usize = 2;
+const DOWN: usize = 3;
 
 /// `x`: `[tokens, hidden]`, and so the result. The result alone is what [`forward_saving`] gives.
 pub fn forward(
@@ -91,34 +93,22 @@ pub fn forward_saving(
     x: Activations,
     context: Context,
 ) -> (Activations, Saved) {
-    let packed = pack(factors);
-    let mut low_rank = [const { None }; 7];
-    let tokens = x.tokens();
-    let widths = block.projections.map(Matrix::rows);
+    let groups = groups(block, factors);
 
-    let attention_inverse_rms = rms_norm::inverse_rms(cpu, &x, block.rms_norm_eps);
-    let normed = rms_norm::normalize(cpu, &x, &attention_inverse_rms, block.input_layernorm);
-    let mut qkv = Activations::unwritten(tokens, block.heads.features());
-    let mut first = 0;
-    for projection in Q..O {
-        low_rank[projection] = project(cpu, block, &packed, projection, &normed, Onto::Nothing, &mut qkv, first);
-        first += widths[projection];
-    }
+    let (normed, attention_inverse_rms) = rms_norm::forward(cpu, &x, block.input_layernorm, block.rms_norm_eps);
+    let (qkv, low_qkv) = groups[QKV].forward(cpu, &normed, Onto::Nothing);
     drop(normed);
     let (attended, log_sums) = attention::forward(cpu, &qkv, context.segments, context.rope, block.heads);
-    let mut after_attention = Activations::unwritten(tokens, x.features());
-    low_rank[O] = project(cpu, block, &packed, O, &attended, Onto::Residual(&x), &mut after_attention, 0);
+    let (after_attention, low_o) = groups[O].forward(cpu, &attended, Onto::Residual(&x));
 
-    let mlp_inverse_rms = rms_norm::inverse_rms(cpu, &after_attention, block.rms_norm_eps);
-    let normed = rms_norm::normalize(cpu, &after_attention, &mlp_inverse_rms, block.post_attention_layernorm);
-    let mut gate_up = Activations::unwritten(tokens, widths[GATE] + widths[GATE + 1]);
-    low_rank[GATE] = project(cpu, block, &packed, GATE, &normed, Onto::Nothing, &mut gate_up, 0);
-    low_rank[GATE + 1] = project(cpu, block, &packed, GATE + 1, &normed, Onto::Nothing, &mut gate_up, widths[GATE]);
+    let (normed, mlp_inverse_rms) =
+        rms_norm::forward(cpu, &after_attention, block.post_attention_layernorm, block.rms_norm_eps);
+    let (gate_up, low_gate_up) = groups[GATE_UP].forward(cpu, &normed, Onto::Nothing);
     drop(normed);
     let gated = swiglu::forward(cpu, &gate_up);
-    let mut y = Activations::unwritten(tokens, x.features());
-    low_rank[DOWN] = project(cpu, block, &packed, DOWN, &gated, Onto::Residual(&after_attention), &mut y, 0);
+    let (y, low_down) = groups[DOWN].forward(cpu, &gated, Onto::Residual(&after_attention));
 
+    let low_rank = [low_qkv, low_o, low_gate_up, low_down];
     let saved = Saved {
         x,
         attention_inverse_rms,
@@ -143,49 +133,53 @@ pub fn backward(
     context: Context,
     gradients: &mut [Option<FactorGradients>; 7],
 ) -> Activations {
-    let packed = pack(factors);
-    let mut pass = BackwardPass { cpu, block, packed: &packed, low_rank: &saved.low_rank, gradients };
+    let groups = groups(block, factors);
+    let mut to = GROUPS.map(|group| gradients[group].iter_mut().map(Option::take).collect::<Vec<_>>());
+    let mut to_of = |group: usize| std::mem::take(&mut to[group]);
 
     // Feed-forward: y = after_attention + down(silu(gate) · up).
-    let mut gated = Activations::unwritten(d_y.tokens(), block.projections[DOWN].columns());
-    let low = [pass.low_rank_gradient(DOWN, &d_y, 0)];
-    pass.input_gradient(DOWN..DOWN + 1, &d_y, &low, &mut gated);
+    let (mut gated, low) = groups[DOWN].backward(cpu, &d_y);
     let d_gate_up = swiglu::backward(cpu, &mut gated, &saved.gate_up);
-    pass.factor_gradients(DOWN, &d_y, 0, &gated, &low[0]);
+    groups[DOWN].factor_gradients(cpu, &gated, &d_y, &saved.low_rank[DOWN], &low, to_of(DOWN));
     drop(gated);
 
-    let width = block.projections[GATE].rows();
-    let low = [pass.low_rank_gradient(GATE, &d_gate_up, 0), pass.low_rank_gradient(GATE + 1, &d_gate_up, width)];
-    let mut d_normed = Activations::unwritten(d_y.tokens(), d_y.features());
-    pass.input_gradient(GATE..DOWN, &d_gate_up, &low, &mut d_normed);
+    let (d_normed, low) = groups[GATE_UP].backward(cpu, &d_gate_up);
     let inverse = &saved.mlp_inverse_rms;
     let normed = rms_norm::normalize(cpu, &saved.after_attention, inverse, block.post_attention_layernorm);
-    pass.factor_gradients(GATE, &d_gate_up, 0, &normed, &low[0]);
-    pass.factor_gradients(GATE + 1, &d_gate_up, width, &normed, &low[1]);
+    groups[GATE_UP].factor_gradients(cpu, &normed, &d_gate_up, &saved.low_rank[GATE_UP], &low, to_of(GATE_UP));
     drop((normed, d_gate_up));
     let mut d_x = d_y; // the residual's share
     rms_norm::backward_onto(cpu, &d_normed, &saved.after_attention, inverse, block.post_attention_layernorm, &mut d_x);
+    drop(d_normed);
 
     // Attention: after_attention = x + o(attention(q, k, v)).
-    let mut d_attended = Activations::unwritten(d_x.tokens(), block.heads.out_features());
-    let low = [pass.low_rank_gradient(O, &d_x, 0)];
-    pass.input_gradient(O..O + 1, &d_x, &low, &mut d_attended);
-    pass.factor_gradients(O, &d_x, 0, &saved.attended, &low[0]);
+    let (d_attended, low) = groups[O].backward(cpu, &d_x);
+    groups[O].factor_gradients(cpu, &saved.attended, &d_x, &saved.low_rank[O], &low, to_of(O));
     let of_attention = attention_backward::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
     let d_qkv =
         attention_backward::backward(cpu, &d_attended, of_attention, context.segments, context.rope, block.heads);
     drop(d_attended);
 
-    let firsts = [0, block.projections[Q].rows(), block.projections[Q].rows() + block.projections[Q + 1].rows()];
-    let low = [0, 1, 2].map(|part| pass.low_rank_gradient(Q + part, &d_qkv, firsts[part]));
-    pass.input_gradient(Q..O, &d_qkv, &low, &mut d_normed);
+    let (d_normed, low) = groups[QKV].backward(cpu, &d_qkv);
     let inverse = &saved.attention_inverse_rms;
     let normed = rms_norm::normalize(cpu, &saved.x, inverse, block.input_layernorm);
-    for part in 0..3 {
-        pass.factor_gradients(Q + part, &d_qkv, firsts[part], &normed, &low[part]);
-    }
+    groups[QKV].factor_gradients(cpu, &normed, &d_qkv, &saved.low_rank[QKV], &low, to_of(QKV));
     rms_norm::backward_onto(cpu, &d_normed, &saved.x, inverse, block.input_layernorm, &mut d_x);
     d_x
+}
+
+/// Projections of one input.
+struct Group<'a> {
+    projections: Vec<Projection<'a>>,
+    /// All ranks together: features of the small side.
+    ranks: usize,
+}
+
+struct Projection<'a> {
+    weight: &'a Matrix,
+    /// Where its result begins in the group's.
+    first: usize,
+    factors: Option<PackedFactors>,
 }
 
 /// A projection's factors, laid out for products: `a` is scaled, `b` is not.
@@ -193,94 +187,97 @@ struct PackedFactors {
     a: Matrix,
     b: Matrix,
     scale: f32,
+    /// Where its small side begins in the group's.
+    first: usize,
 }
 
-fn pack(factors: &[Option<Factors>; 7]) -> [Option<PackedFactors>; 7] {
-    factors.map(|factors| {
-        let Factors { a, b, r, scale } = factors?;
-        let a = Matrix::scaled(a, r, a.len() / r, scale);
-        Some(PackedFactors { a, b: Matrix::scaled(b, b.len() / r, r, 1.0), scale })
+fn groups<'a>(block: &BlockWeights<'a>, factors: &[Option<Factors>; 7]) -> [Group<'a>; 4] {
+    GROUPS.map(|group| {
+        let (mut rows, mut ranks) = (0, 0);
+        let projections = group.map(|projection| {
+            let weight = block.projections[projection];
+            let factors = factors[projection].map(|Factors { a, b, r, scale }| {
+                let (a, b) = (Matrix::scaled(a, r, a.len() / r, scale), Matrix::scaled(b, b.len() / r, r, 1.0));
+                ranks += r;
+                PackedFactors { a, b, scale, first: ranks - r }
+            });
+            rows += weight.rows();
+            Projection { weight, first: rows - weight.rows(), factors }
+        });
+        let projections = projections.collect();
+        Group { projections, ranks }
     })
 }
 
-/// `out[first..] = onto + W·x + B·(scale · A·x)`; returns the small side, `scale · A·x`.
-#[allow(clippy::too_many_arguments)]
-fn project(
-    cpu: Cpu,
-    block: &BlockWeights,
-    packed: &[Option<PackedFactors>; 7],
-    projection: usize,
-    x: &Activations,
-    onto: Onto,
-    out: &mut Activations,
-    first: usize,
-) -> Option<Activations> {
-    let base = Term { matrix: block.projections[projection], x, first: 0 };
-    let Some(PackedFactors { a, b, .. }) = &packed[projection] else {
-        product::forward(cpu, &[base], onto, out, first);
-        return None;
-    };
-    let mut low_rank = Activations::unwritten(x.tokens(), a.rows());
-    product::forward(cpu, &[Term { matrix: a, x, first: 0 }], Onto::Nothing, &mut low_rank, 0);
-    product::forward(cpu, &[base, Term { matrix: b, x: &low_rank, first: 0 }], onto, out, first);
-    Some(low_rank)
-}
-
-struct BackwardPass<'a, 'g> {
-    cpu: Cpu,
-    block: &'a BlockWeights<'a>,
-    packed: &'a [Option<PackedFactors>; 7],
-    low_rank: &'a [Option<Activations>; 7],
-    gradients: &'a mut [Option<FactorGradients<'g>>; 7],
-}
-
-impl BackwardPass<'_, '_> {
-    /// `Bᵀ·dy`, `dy` being the features from `first` on.
-    fn low_rank_gradient(&self, projection: usize, d_y: &Activations, first: usize) -> Option<Activations> {
-        let PackedFactors { b, .. } = self.packed[projection].as_ref()?;
-        let mut low_rank = Activations::unwritten(d_y.tokens(), b.columns());
-        product::backward(self.cpu, &[Term { matrix: b, x: d_y, first }], Onto::Nothing, &mut low_rank, 0);
-        Some(low_rank)
+impl Group<'_> {
+    fn packed(&self) -> impl Iterator<Item = (&Projection<'_>, &PackedFactors)> {
+        self.projections.iter().filter_map(|projection| Some((projection, projection.factors.as_ref()?)))
     }
 
-    /// `Σ Wᵀ·dy + (scale · A)ᵀ·Bᵀ·dy` over projections that read the same input, their outputs lying side by side in `d_y`.
-    fn input_gradient(
-        &self,
-        projections: Range<usize>,
-        d_y: &Activations,
-        low: &[Option<Activations>],
-        d_x: &mut Activations,
-    ) {
-        let mut terms = Vec::with_capacity(2 * low.len());
-        let mut first = 0;
-        for (projection, low) in projections.zip(low) {
-            let matrix = self.block.projections[projection];
-            terms.push(Term { matrix, x: d_y, first });
-            first += matrix.rows();
-            if let (Some(PackedFactors { a, .. }), Some(low)) = (&self.packed[projection], low) {
-                terms.push(Term { matrix: a, x: low, first: 0 });
+    /// `onto + W·x + B·(scale · A·x)`, and the small side, `scale · A·x`, where there is one.
+    fn forward(&self, cpu: Cpu, x: &Activations, onto: Onto) -> (Activations, Option<Activations>) {
+        let low_rank = (self.ranks > 0).then(|| {
+            let mut low_rank = Activations::unwritten(x.tokens(), self.ranks);
+            let parts = self.packed().map(|(_, PackedFactors { a, .. })| vec![Term { matrix: a, x, first: 0 }]);
+            product::forward(cpu, &parts.collect::<Vec<_>>(), Onto::Nothing, &mut low_rank);
+            low_rank
+        });
+        let rows = self.projections.iter().map(|projection| projection.weight.rows()).sum();
+        let mut out = Activations::unwritten(x.tokens(), rows);
+        let parts = self.projections.iter().map(|Projection { weight, factors, .. }| {
+            let mut terms = vec![Term { matrix: weight, x, first: 0 }];
+            if let (Some(PackedFactors { b, first, .. }), Some(low_rank)) = (factors, &low_rank) {
+                terms.push(Term { matrix: b, x: low_rank, first: *first });
+            }
+            terms
+        });
+        product::forward(cpu, &parts.collect::<Vec<_>>(), onto, &mut out);
+        (out, low_rank)
+    }
+
+    /// `Σ Wᵀ·dy + (scale · A)ᵀ·Bᵀ·dy`, and `Bᵀ·dy`.
+    fn backward(&self, cpu: Cpu, d_y: &Activations) -> (Activations, Option<Activations>) {
+        let low_rank = (self.ranks > 0).then(|| {
+            let mut low_rank = Activations::unwritten(d_y.tokens(), self.ranks);
+            let parts = self.packed().map(|(Projection { first, .. }, PackedFactors { b, .. })| {
+                vec![Term { matrix: b, x: d_y, first: *first }]
+            });
+            product::backward(cpu, &parts.collect::<Vec<_>>(), Onto::Nothing, &mut low_rank);
+            low_rank
+        });
+        let mut terms = Vec::with_capacity(2 * self.projections.len());
+        for Projection { weight, first, factors } in &self.projections {
+            terms.push(Term { matrix: weight, x: d_y, first: *first });
+            if let (Some(PackedFactors { a, first, .. }), Some(low_rank)) = (factors, &low_rank) {
+                terms.push(Term { matrix: a, x: low_rank, first: *first });
             }
         }
-        product::backward(self.cpu, &terms, Onto::Nothing, d_x, 0);
+        let mut d_x = Activations::unwritten(d_y.tokens(), self.projections[0].weight.columns());
+        product::backward(cpu, &[terms], Onto::Nothing, &mut d_x);
+        (d_x, low_rank)
     }
 
-    /// `dA = scale · (Bᵀ·dy)·xᵀ` and `dB = dy·(scale · A·x)ᵀ`.
+    /// `dA = scale · (Bᵀ·dy)·xᵀ` and `dB = dy·(scale · A·x)ᵀ`, where they are asked for.
     fn factor_gradients(
-        &mut self,
-        projection: usize,
-        d_y: &Activations,
-        first: usize,
+        &self,
+        cpu: Cpu,
         x: &Activations,
-        low: &Option<Activations>,
+        d_y: &Activations,
+        low_rank: &Option<Activations>,
+        d_low_rank: &Option<Activations>,
+        to: Vec<Option<FactorGradients>>,
     ) {
-        let (Some(low), Some(PackedFactors { b, scale, .. }), Some(low_rank), Some(to)) =
-            (low, &self.packed[projection], &self.low_rank[projection], &mut self.gradients[projection])
-        else {
-            return;
-        };
-        let all = |of| Features { of, first: 0, count: Activations::features(of) };
-        weight_gradient(self.cpu, all(low), all(x), *scale, to.a);
-        let of_y = Features { of: d_y, first, count: b.rows() };
-        weight_gradient(self.cpu, of_y, all(low_rank), 1.0, to.b);
+        let (Some(low_rank), Some(d_low_rank)) = (low_rank, d_low_rank) else { return };
+        let mut gradients = Vec::with_capacity(2 * to.len());
+        for (projection, to) in self.projections.iter().zip(to) {
+            let (Some(factors), Some(FactorGradients { a, b })) = (&projection.factors, to) else { continue };
+            let of = |of, first, count| Features { of, first, count };
+            let (r, rows) = (factors.a.rows(), projection.weight.rows());
+            let (left, right) = (of(d_low_rank, factors.first, r), of(x, 0, x.features()));
+            gradients.push(WeightGradient { left, right, scale: factors.scale, to: a });
+            let (left, right) = (of(d_y, projection.first, rows), of(low_rank, factors.first, r));
+            gradients.push(WeightGradient { left, right, scale: 1.0, to: b });
+        }
+        weight_gradients(cpu, gradients);
     }
 }

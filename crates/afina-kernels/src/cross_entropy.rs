@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::exp::exp;
 use crate::matrix::Matrix;
 use crate::panels::{Activations, LANES};
 use crate::product::{self, Onto, Term};
+use crate::simd::Simd;
 
 /// Tokens whose logits are alive at once. A row of a vocabulary of 128k is half a megabyte.
 const CHUNK: usize = 8 * LANES;
@@ -49,7 +50,7 @@ pub fn linear_cross_entropy(
         let tokens = start..(start + CHUNK).min(targets.len());
         let chunk = hidden.slice(tokens.clone());
         let mut logits = Activations::unwritten(chunk.tokens(), vocabulary);
-        product::forward(cpu, &[Term { matrix: head, x: &chunk, first: 0 }], Onto::Nothing, &mut logits, 0);
+        product::forward(cpu, &[&[Term { matrix: head, x: &chunk, first: 0 }]], Onto::Nothing, &mut logits);
 
         let sums: Vec<[f32; LANES]> = logits
             .data_mut()
@@ -62,7 +63,7 @@ pub fn linear_cross_entropy(
         let Some(gradient) = &mut result.gradient else { continue };
 
         let mut part = Activations::unwritten(chunk.tokens(), features);
-        product::backward(cpu, &[Term { matrix: head, x: &logits, first: 0 }], Onto::Nothing, &mut part, 0);
+        product::backward(cpu, &[&[Term { matrix: head, x: &logits, first: 0 }]], Onto::Nothing, &mut part);
         let panel = features * LANES;
         for ((part, sum), gradient) in part
             .data()
@@ -95,29 +96,26 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> [f32; LANES] {
-        let mut largest = [f32::NEG_INFINITY; LANES];
+        // A logit that is not a number is taken, and so is seen in the loss.
+        let mut largest = S::splat(f32::NEG_INFINITY);
         for logits in self.logits.chunks_exact(LANES) {
-            for (largest, &logit) in largest.iter_mut().zip(logits) {
-                // A logit that is not a number is taken, and so is seen in the loss.
-                *largest = if *largest >= logit { *largest } else { logit };
-            }
+            largest = S::max(largest, S::of(logits));
         }
+        let of_lanes = S::to_lanes(largest);
         for (lane, (&target, loss)) in self.targets.iter().zip(self.losses.iter_mut()).enumerate() {
-            *loss = largest[lane] - self.logits[target as usize * LANES + lane];
+            *loss = of_lanes[lane] - self.logits[target as usize * LANES + lane];
         }
-        let mut sums = [0f32; LANES];
+        let mut sums = S::zero();
         for logits in self.logits.chunks_mut(PART * LANES) {
-            let mut part = [0f32; LANES];
-            for logits in logits.chunks_exact_mut(LANES) {
-                for ((logit, largest), sum) in logits.iter_mut().zip(&largest).zip(&mut part) {
-                    *logit = exp::<S>(*logit - largest);
-                    *sum += *logit;
-                }
+            let mut part = S::zero();
+            for logit in logits.chunks_exact_mut(LANES) {
+                let exponential = exp::<S>(S::sub(S::of(logit), largest));
+                S::put(exponential, logit);
+                part = S::add(part, exponential);
             }
-            for (sum, part) in sums.iter_mut().zip(part) {
-                *sum += part;
-            }
+            sums = S::add(sums, part);
         }
+        let sums = S::to_lanes(sums);
         for (lane, (&target, (loss, correct))) in
             self.targets.iter().zip(self.losses.iter_mut().zip(self.correct)).enumerate()
         {

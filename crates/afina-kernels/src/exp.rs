@@ -1,33 +1,33 @@
-//! An exponential that the compiler can vectorize.
+//! An exponential of sixteen numbers at once.
 
-use crate::cpu::Simd;
+use crate::simd::Simd;
 
 /// e to the x, within 2 units in the last place from -87 to 88; clamped beyond.
 ///
 /// Source: Cephes `expf`: split x into n·ln 2 + r, a polynomial of degree 6 for e to the r, and n into the exponent's bits.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
+pub(crate) fn exp<S: Simd>(x: S::V) -> S::V {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves the nearest integer in the low bits
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = S::multiply_add(x, std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = S::multiply_add(n, 2.121_944_4e-4, S::multiply_add(n, -0.693_359_4, x));
-    let polynomial = 1.987_569_1e-4;
-    let polynomial = S::multiply_add(polynomial, r, 1.398_2e-3);
-    let polynomial = S::multiply_add(polynomial, r, 8.333_452e-3);
-    let polynomial = S::multiply_add(polynomial, r, 4.166_579_6e-2);
-    let polynomial = S::multiply_add(polynomial, r, 1.666_666_5e-1);
-    let polynomial = S::multiply_add(polynomial, r, 5.000_000_3e-1);
-    let mantissa = S::multiply_add(polynomial, r * r, r) + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    mantissa * f32::from_bits(exponent)
+    let round = S::splat(ROUND);
+    // The second of two is taken where one is not a number.
+    let x = S::min(S::splat(88.0), S::max(S::splat(-87.0), x));
+    let shifted = S::mul_add(x, S::splat(std::f32::consts::LOG2_E), round);
+    let n = S::sub(shifted, round);
+    let r = S::mul_add(n, S::splat(2.121_944_4e-4), S::mul_add(n, S::splat(-0.693_359_4), x));
+    let mut polynomial = S::splat(1.987_569_1e-4);
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_3e-1] {
+        polynomial = S::mul_add(polynomial, r, S::splat(coefficient));
+    }
+    let mantissa = S::add(S::mul_add(polynomial, S::mul(r, r), r), S::splat(1.0));
+    S::mul(mantissa, S::power_of_two(shifted))
 }
 
 /// `1 / (1 + e^-x)`; exactly 0 where e to the -x would leave f32: a huge negative gate closes.
 #[inline(always)]
-pub(crate) fn sigmoid<S: Simd>(x: f32) -> f32 {
-    let sigmoid = 1.0 / (1.0 + exp::<S>(-x));
-    if x < -87.0 { 0.0 } else { sigmoid }
+pub(crate) fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    let one = S::splat(1.0);
+    let sigmoid = S::div(one, S::add(one, exp::<S>(S::sub(S::zero(), x))));
+    S::select_less(x, S::splat(-87.0), S::zero(), sigmoid)
 }
 
 #[cfg(test)]
@@ -43,7 +43,8 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self) -> (Vec<f32>, Vec<f32>) {
-            (self.0.iter().map(|&x| exp::<S>(x)).collect(), self.0.iter().map(|&x| sigmoid::<S>(x)).collect())
+            let exponentials = self.0.iter().map(|&x| S::to_lanes(exp::<S>(S::splat(x)))[7]).collect();
+            (exponentials, self.0.iter().map(|&x| S::to_lanes(sigmoid::<S>(S::splat(x)))[7]).collect())
         }
     }
 

@@ -5,9 +5,13 @@
 
 mod cpu;
 mod exp;
+mod pool;
+mod simd;
 #[cfg(test)]
 mod testing;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 mod matrix;
 mod pairs;
@@ -29,5 +33,6 @@ pub use cpu::Cpu;
 pub use cross_entropy::{HeadLoss, linear_cross_entropy};
 pub use matrix::{Matrix, Precision};
 pub use panels::{Activations, LANES};
+pub use pool::on_pool;
 pub use product::linear;
 pub use rope::RopeAngles;

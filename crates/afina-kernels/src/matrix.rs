@@ -108,6 +108,9 @@ impl Matrix {
     }
 }
 
+/// Numbers that are sooner copied than shared out: an adapter's factors are small.
+const ALONE: usize = 1 << 16;
+
 fn packed<T: Copy + Send + Sync>(
     values: &[f32],
     rows: usize,
@@ -119,7 +122,8 @@ fn packed<T: Copy + Send + Sync>(
     if packed.is_empty() {
         return packed;
     }
-    packed.par_chunks_mut(rows * WIDTH).enumerate().for_each(|(panel, to)| {
+    let panels = packed.par_chunks_mut(rows * WIDTH).enumerate();
+    panels.with_min_len(ALONE / (rows * WIDTH)).for_each(|(panel, to)| {
         let first = panel * WIDTH;
         let width = WIDTH.min(columns - first);
         for (row, to) in to.chunks_exact_mut(WIDTH).enumerate() {

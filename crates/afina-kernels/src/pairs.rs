@@ -3,8 +3,9 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
-use crate::panels::{Activations, LANES};
+use crate::cpu::{Cpu, Kernel, run};
+use crate::panels::{Activations, LANES, WIDTH};
+use crate::simd::Simd;
 
 /// `[panels][features / 2][16]`; the even feature is the low half of a word, and a last odd one is paired with zero.
 pub(crate) struct Pairs {
@@ -43,31 +44,23 @@ impl Kernel for Round<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         for (to, from) in self.to.chunks_exact_mut(LANES).zip(self.from.chunks(2 * LANES)) {
-            let (low, high) = from.split_at(LANES);
-            for (to, low) in to.iter_mut().zip(low) {
-                *to = round(*low) >> 16;
-            }
-            for (to, high) in to.iter_mut().zip(high) {
-                *to |= round(*high);
-            }
+            let high = if from.len() > LANES { S::of(&from[LANES..]) } else { S::zero() };
+            S::round_pairs(S::of(from), high, to.first_chunk_mut().expect("sixteen words"));
         }
     }
 }
 
-/// The bits of the nearest bf16, ties to even, in the high half of a word. Infinities stay, and what is not a number stays none.
+/// Rows of [`WIDTH`] columns as pairs of neighbouring rows, column by column; a last row without a neighbour is paired with zero.
 #[inline(always)]
-fn round(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
-    if x.is_nan() { 0x7FC0_0000 } else { rounded }
-}
-
-/// Two rows of a matrix as pairs, column by column.
-#[inline(always)]
-pub(crate) fn zip_rows(low: &[bf16], high: Option<&[bf16]>, to: &mut [u32]) {
-    for (column, (to, low)) in to.iter_mut().zip(low).enumerate() {
-        let high = high.map_or(0, |high| u32::from(high[column].to_bits()));
-        *to = u32::from(low.to_bits()) | high << 16;
+pub(crate) fn zip_rows(rows: &[bf16], to: &mut [u32]) {
+    let zero = [bf16::ZERO; WIDTH];
+    for (to, rows) in to.chunks_exact_mut(WIDTH).zip(rows.chunks(2 * WIDTH)) {
+        let to: &mut [u32; WIDTH] = to.try_into().expect("a row of words");
+        let low: &[bf16; WIDTH] = rows.first_chunk().expect("a whole row");
+        let high: &[bf16; WIDTH] = rows[WIDTH..].first_chunk().unwrap_or(&zero);
+        for column in 0..WIDTH {
+            to[column] = u32::from(low[column].to_bits()) | u32::from(high[column].to_bits()) << 16;
+        }
     }
 }
 
@@ -79,10 +72,15 @@ mod tests {
     fn rounds_as_half_does() {
         let cases =
             [0.0, -0.0, 1.0, 1.003_906_2, 1.011_718_8, -3.3e38, 3.4e38, f32::INFINITY, f32::MIN_POSITIVE, 1e-40];
-        for x in cases {
-            assert_eq!(round(x) >> 16, u32::from(bf16::from_f32(x).to_bits()), "{x}");
+        for cpu in Cpu::available() {
+            let pairs = Pairs::new(cpu, &Activations::from_rows(&cases, cases.len()));
+            for (i, x) in cases.into_iter().enumerate() {
+                let half = pairs.data()[i / 2 * LANES] >> (i % 2 * 16) & 0xFFFF;
+                assert_eq!(half, u32::from(bf16::from_f32(x).to_bits()), "{cpu:?} {x}");
+            }
+            let nan = Pairs::new(cpu, &Activations::from_rows(&[f32::NAN, -f32::NAN], 2)).data()[0];
+            assert!(bf16::from_bits(nan as u16).is_nan() && bf16::from_bits((nan >> 16) as u16).is_nan());
         }
-        assert!(bf16::from_bits((round(f32::NAN) >> 16) as u16).is_nan());
     }
 
     #[test]

@@ -3,14 +3,17 @@
 //! Forward: `out = Σ M·x`, a feature of the result being a row of each matrix. Backward: `out = Σ Mᵀ·x`, a feature being a column.
 //! The sum runs over several terms at once, so that an adapter's product and its base's never meet in memory.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::matrix::{Matrix, Values};
 use crate::pairs::Pairs;
 use crate::panels::{Activations, LANES, WIDTH};
+use crate::simd::Simd;
 use crate::staged::{Staged, prefetch_columns, prefetch_rows};
-use crate::tile::{Shared, accumulate, accumulate_pairs, load, store, with_rows};
+use crate::tile::{Shared, accumulate, accumulate_pairs, load, store, tile_rows, with_rows};
 
 /// A matrix and the features of some activations that it is multiplied with, from `first` on.
 #[derive(Clone, Copy)]
@@ -30,6 +33,8 @@ pub(crate) enum Onto<'a> {
 
 /// Panels of tokens that a piece of work takes at once: a tile of the matrix is read once for all of them.
 const GROUP: usize = 8;
+/// The same where the matrix is converted first, and for all of them once.
+const CONVERTED_GROUP: usize = 16;
 /// Rows or columns of the matrix in a piece of work, where there are enough.
 const SPAN: usize = 4 * WIDTH;
 /// A sum so long that what it reads of the tokens fills the caches: a thread takes as much of the result as it can at once.
@@ -40,30 +45,18 @@ const BLOCK: usize = 768;
 /// `x · matrixᵀ`, `[tokens, rows]`.
 pub fn linear(cpu: Cpu, x: &Activations, matrix: &Matrix) -> Activations {
     let mut out = Activations::unwritten(x.tokens(), matrix.rows());
-    forward(cpu, &[Term { matrix, x, first: 0 }], Onto::Nothing, &mut out, 0);
+    forward(cpu, &[&[Term { matrix, x, first: 0 }]], Onto::Nothing, &mut out);
     out
 }
 
-/// `out[.., first..first + rows] = onto + Σ M·x`; all matrices have the same rows.
-pub(crate) fn forward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activations, first: usize) {
-    let rows = terms[0].matrix.rows();
-    for term in terms {
-        assert_eq!(term.matrix.rows(), rows, "all terms have the same rows");
-        assert!(term.first + term.matrix.columns() <= term.x.features(), "a term reads features that are there");
-    }
-    let shape = Shape { direction: Direction::Forward, features: rows, first };
-    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
+/// `out = onto + Σ M·x` of each part, their features side by side; the matrices of a part have the same rows.
+pub(crate) fn forward<'a>(cpu: Cpu, parts: &[impl AsRef<[Term<'a>]>], onto: Onto, out: &mut Activations) {
+    share(cpu, Direction::Forward, parts, onto, out, cpu == Cpu::Avx512Bf16);
 }
 
-/// `out[.., first..first + columns] = onto + Σ Mᵀ·x`; all matrices have the same columns.
-pub(crate) fn backward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activations, first: usize) {
-    let columns = terms[0].matrix.columns();
-    for term in terms {
-        assert_eq!(term.matrix.columns(), columns, "all terms have the same columns");
-        assert!(term.first + term.matrix.rows() <= term.x.features(), "a term reads features that are there");
-    }
-    let shape = Shape { direction: Direction::Backward, features: columns, first };
-    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
+/// `out = onto + Σ Mᵀ·x` of each part, their features side by side; the matrices of a part have the same columns.
+pub(crate) fn backward<'a>(cpu: Cpu, parts: &[impl AsRef<[Term<'a>]>], onto: Onto, out: &mut Activations) {
+    share(cpu, Direction::Backward, parts, onto, out, cpu == Cpu::Avx512Bf16);
 }
 
 #[derive(Clone, Copy)]
@@ -72,62 +65,81 @@ enum Direction {
     Backward,
 }
 
-/// Which features of the result a product is.
-#[derive(Clone, Copy)]
-struct Shape {
-    direction: Direction,
-    features: usize,
-    first: usize,
+impl Direction {
+    /// Features of the result, and of what is read.
+    fn features(self, matrix: &Matrix) -> (usize, usize) {
+        match self {
+            Direction::Forward => (matrix.rows(), matrix.columns()),
+            Direction::Backward => (matrix.columns(), matrix.rows()),
+        }
+    }
 }
 
-/// Deals the result out in pieces: `SPAN` features × `GROUP` panels of tokens. With `rounds`, what is multiplied with a bf16 matrix is
+/// A term, and the tokens it reads rounded to pairs, where they are multiplied so.
+struct Operand<'a> {
+    term: Term<'a>,
+    pairs: Option<&'a Pairs>,
+}
+
+/// Deals the result out in pieces: `SPAN` features × a group of panels of tokens. With `rounds`, what is multiplied with a bf16 matrix is
 /// rounded to bf16 as well.
-fn share(cpu: Cpu, shape: Shape, terms: &[Term], onto: Onto, out: &mut Activations, rounds: bool) {
-    let Shape { direction, features, first } = shape;
-    assert!(first + features <= out.features(), "the result has room");
-    for term in terms {
-        assert_eq!(term.x.tokens(), out.tokens(), "as many tokens in as out");
-    }
+fn share<'a>(
+    cpu: Cpu,
+    direction: Direction,
+    parts: &[impl AsRef<[Term<'a>]>],
+    onto: Onto,
+    out: &mut Activations,
+    rounds: bool,
+) {
     if let Onto::Residual(residual) = onto {
         assert_eq!((residual.tokens(), residual.features()), (out.tokens(), out.features()), "what is added fits");
     }
-    let pairs: Vec<Option<Pairs>> = terms
-        .iter()
-        .map(|term| {
-            let in_pairs = rounds && matches!(term.matrix.values(), Values::Bf16(_)) && term.first.is_multiple_of(2);
-            in_pairs.then(|| Pairs::new(cpu, term.x))
-        })
-        .collect();
+    let in_pairs =
+        |term: &&Term| rounds && matches!(term.matrix.values(), Values::Bf16(_)) && term.first.is_multiple_of(2);
+    let mut rounded: Vec<(&Activations, Pairs)> = Vec::new(); // each once, whatever reads it
+    for term in parts.iter().flat_map(|terms| terms.as_ref()).filter(in_pairs) {
+        if !rounded.iter().any(|(x, _)| std::ptr::eq(*x, term.x)) {
+            rounded.push((term.x, Pairs::new(cpu, term.x)));
+        }
+    }
+    let of_term = |term: &Term| rounded.iter().find(|(x, _)| in_pairs(&term) && std::ptr::eq(*x, term.x));
+
     let (panels, out_features) = (out.panels(), out.features());
+    let mut work = Vec::new();
+    let mut first = 0;
+    for terms in parts.iter().map(AsRef::as_ref) {
+        let (features, _) = direction.features(terms[0].matrix);
+        for term in terms {
+            let (written, read) = direction.features(term.matrix);
+            assert_eq!(written, features, "all terms of a part have the same features");
+            assert!(term.first + read <= term.x.features(), "a term reads features that are there");
+            assert_eq!(term.x.tokens(), out.tokens(), "as many tokens in as out");
+        }
+        let operands: Arc<[Operand]> =
+            terms.iter().map(|&term| Operand { term, pairs: of_term(&term).map(|(_, pairs)| pairs) }).collect();
+        let backward = matches!(direction, Direction::Backward);
+        let (is_long, converts) = (terms[0].matrix.rows() >= LONG, operands[0].pairs.is_some());
+        let share_of_thread = features.div_ceil(rayon::current_num_threads()).next_multiple_of(WIDTH);
+        let span = if backward && is_long { share_of_thread } else { SPAN };
+        let group = if backward && converts { CONVERTED_GROUP } else { GROUP };
+        for start in (0..features).step_by(span) {
+            for panel in (0..panels).step_by(group) {
+                let (features, panels) = (start..(start + span).min(features), panel..(panel + group).min(panels));
+                work.push((operands.clone(), first, features, panels));
+            }
+        }
+        first += features;
+    }
+    assert_eq!(first, out_features, "the parts are the result");
     let out = Shared::new(out.data_mut());
-    let is_long = matches!(direction, Direction::Backward) && terms[0].matrix.rows() >= LONG;
-    let share_of_thread = features.div_ceil(rayon::current_num_threads()).next_multiple_of(WIDTH);
-    let span_size = if is_long { share_of_thread } else { SPAN };
-    let (spans, groups) = (features.div_ceil(span_size), panels.div_ceil(GROUP));
-    (0..spans * groups).into_par_iter().for_each(|piece| {
-        let (span, group) = (piece / groups, piece % groups);
-        run(
-            cpu,
-            Piece {
-                direction,
-                terms,
-                pairs: &pairs,
-                onto,
-                out,
-                out_features,
-                out_first: first,
-                features: span * span_size..((span + 1) * span_size).min(features),
-                panels: group * GROUP..((group + 1) * GROUP).min(panels),
-            },
-        );
+    work.into_par_iter().with_max_len(1).for_each(|(operands, out_first, features, panels)| {
+        run(cpu, Piece { direction, operands: &operands, onto, out, out_features, out_first, features, panels });
     });
 }
 
 struct Piece<'a> {
     direction: Direction,
-    terms: &'a [Term<'a>],
-    /// Of each term, where its numbers are multiplied as pairs.
-    pairs: &'a [Option<Pairs>],
+    operands: &'a [Operand<'a>],
     onto: Onto<'a>,
     out: Shared,
     out_features: usize,
@@ -164,14 +176,14 @@ impl Piece<'_> {
     #[inline(always)]
     fn forward_rows<S: Simd, const R: usize>(&self, row: usize, scratch: &mut Vec<u32>) {
         scratch.clear();
-        let terms = self.terms.iter().zip(self.pairs);
+        let staged = self.operands.iter();
         let staged: Vec<Staged> =
-            terms.map(|(term, pairs)| Staged::rows(term.matrix, row, R, pairs.is_some(), scratch)).collect();
+            staged.map(|Operand { term, pairs }| Staged::rows(term.matrix, row, R, pairs.is_some(), scratch)).collect();
         let mut panel = self.panels.start;
         while panel < self.panels.end {
             if row + R < self.features.end {
                 let (part, parts) = (panel - self.panels.start, self.panels.len());
-                prefetch_rows(self.terms[0].matrix, row + R..row + 2 * R, part, parts);
+                prefetch_rows(self.operands[0].term.matrix, row + R..row + 2 * R, part, parts);
             }
             if S::PANELS == 2 && panel + 1 < self.panels.end {
                 self.forward_tile::<S, R, 2>(row, panel, &staged, scratch);
@@ -192,7 +204,7 @@ impl Piece<'_> {
         scratch: &[u32],
     ) {
         let mut sums = self.begin::<S, R, P>(row, panel);
-        for ((term, pairs), staged) in self.terms.iter().zip(self.pairs).zip(staged) {
+        for (Operand { term, pairs }, staged) in self.operands.iter().zip(staged) {
             let columns = term.matrix.columns();
             let (a, step) = staged.values(scratch);
             for (segment, start) in (0..columns).step_by(WIDTH).enumerate() {
@@ -224,19 +236,14 @@ impl Piece<'_> {
     fn backward<S: Simd>(&self) {
         let mut scratch = Vec::new();
         let mut started = false;
-        for (term, pairs) in self.terms.iter().zip(self.pairs) {
+        for Operand { term, pairs } in self.operands {
             for block in (0..term.matrix.rows()).step_by(BLOCK) {
                 let rows = block..(block + BLOCK).min(term.matrix.rows());
                 let mut column = self.features.start;
                 while column < self.features.end {
                     let staged = Staged::columns(term.matrix, column / WIDTH, &rows, pairs.is_some(), &mut scratch);
-                    let of_block = Block {
-                        term,
-                        pairs: pairs.as_ref(),
-                        rows: rows.clone(),
-                        values: staged.values(&scratch).0,
-                        started,
-                    };
+                    let of_block =
+                        Block { term, pairs: *pairs, rows: rows.clone(), values: staged.values(&scratch).0, started };
                     let end = ((column / WIDTH + 1) * WIDTH).min(self.features.end);
                     while column < end {
                         let columns = tile_rows::<S>(end - column);
@@ -317,12 +324,6 @@ impl Piece<'_> {
     }
 }
 
-/// Rows of the next tile when so many are left: eight are four and four, for a tile of two would wait for itself.
-#[inline(always)]
-fn tile_rows<S: Simd>(left: usize) -> usize {
-    left.div_ceil(left.div_ceil(S::ROWS))
-}
-
 /// Some rows of one panel of columns of a term's matrix.
 struct Block<'a> {
     term: &'a Term<'a>,
@@ -368,7 +369,7 @@ mod tests {
                     let dx = on_any_threads(|| {
                         let mut dx = Activations::unwritten(tokens, input);
                         let term = Term { matrix: &matrix, x: &Activations::from_rows(&dy, out), first: 0 };
-                        backward(cpu, &[term], Onto::Nothing, &mut dx, 0);
+                        backward(cpu, &[&[term]], Onto::Nothing, &mut dx);
                         dx
                     });
                     assert_close(&dx.to_rows(), &product(&read(&dy), &transposed(&weight, input), out), 2e-6, &what);
@@ -397,7 +398,7 @@ mod tests {
                 .collect();
             let mut y = Activations::zeros(tokens, out);
             let onto = Activations::from_rows(&residual, out);
-            forward(cpu, &terms, Onto::Residual(&onto), &mut y, 0);
+            forward(cpu, &[&terms], Onto::Residual(&onto), &mut y);
             assert_close(&y.to_rows(), &expected, 2e-6, &format!("{cpu:?}"));
             // Pad lanes stay zero.
             let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value).abs()).sum::<f64>();
@@ -417,8 +418,35 @@ mod tests {
         for cpu in Cpu::available() {
             let mut dx = Activations::unwritten(tokens, input);
             let terms = [Term { matrix: &a, x: &dy, first: 0 }, Term { matrix: &b, x: &dy, first: 40 }];
-            backward(cpu, &terms, Onto::Nothing, &mut dx, 0);
+            backward(cpu, &[&terms], Onto::Nothing, &mut dx);
             assert_close(&dx.to_rows(), &expected, 2e-6, &format!("{cpu:?}"));
+        }
+    }
+
+    #[test]
+    fn parts_lie_side_by_side() {
+        let (tokens, input) = (21, 30);
+        let (x, low) = (numbers(tokens * input, 1), numbers(tokens * 7, 2));
+        let (x, low) = (Activations::from_rows(&x, input), Activations::from_rows(&low, 7));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let a = Matrix::new(&numbers(40 * input, 3), 40, input, precision);
+            let b = Matrix::new(&numbers(9 * input, 4), 9, input, precision);
+            let small = Matrix::new(&numbers(9 * 3, 5), 9, 3, Precision::F32);
+            let first = [Term { matrix: &a, x: &x, first: 0 }];
+            let second = [Term { matrix: &b, x: &x, first: 0 }, Term { matrix: &small, x: &low, first: 4 }];
+            for cpu in Cpu::available() {
+                let part = |terms: &[Term], features| {
+                    let mut y = Activations::unwritten(tokens, features);
+                    forward(cpu, &[terms], Onto::Nothing, &mut y);
+                    y.to_rows()
+                };
+                let parts = (part(&first, 40), part(&second, 9));
+                let rows = parts.0.chunks_exact(40).zip(parts.1.chunks_exact(9));
+                let expected: Vec<f32> = rows.flat_map(|(a, b)| [a, b].concat()).collect();
+                let mut y = Activations::unwritten(tokens, 49);
+                forward(cpu, &[&first[..], &second], Onto::Nothing, &mut y);
+                assert_eq!(y.to_rows(), expected, "{cpu:?} {precision:?}");
+            }
         }
     }
 
@@ -432,8 +460,8 @@ mod tests {
                 let (x, dy) = (numbers(tokens * input, 2), numbers(tokens * out, 3));
                 let share = |direction, x: &Activations, features| {
                     let mut y = Activations::unwritten(tokens, features);
-                    let shape = Shape { direction, features, first: 0 };
-                    share(cpu, shape, &[Term { matrix: &matrix, x, first: 0 }], Onto::Nothing, &mut y, true);
+                    let term = Term { matrix: &matrix, x, first: 0 };
+                    share(cpu, direction, &[&[term]], Onto::Nothing, &mut y, true);
                     y.to_rows()
                 };
                 let y = share(Direction::Forward, &Activations::from_rows(&x, input), out);

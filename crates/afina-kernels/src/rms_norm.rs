@@ -4,52 +4,57 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::panels::{Activations, LANES, unwritten};
+use crate::simd::Simd;
 
-/// `1 / rms` of every token, pad lanes too: what the other functions need of `x`.
-pub fn inverse_rms(cpu: Cpu, x: &Activations, eps: f32) -> Vec<f32> {
-    let mut inverse = unwritten(x.panels() * LANES);
-    let features = x.features();
-    inverse
-        .par_chunks_exact_mut(LANES)
-        .zip(x.data().par_chunks_exact(LANES * features))
-        .for_each(|(inverse, x)| run(cpu, Inverse { inverse, x, eps }));
-    inverse
+/// `x · weight / rms`, and `1 / rms` of every token, pad lanes too: what the other functions need of `x`.
+pub fn forward(cpu: Cpu, x: &Activations, weight: &[f32], eps: f32) -> (Activations, Vec<f32>) {
+    assert_eq!(x.features(), weight.len(), "one weight a feature");
+    let size = LANES * x.features();
+    let (mut y, mut inverse) = (Activations::unwritten(x.tokens(), x.features()), unwritten(x.panels() * LANES));
+    y.data_mut()
+        .par_chunks_exact_mut(size)
+        .zip(inverse.par_chunks_exact_mut(LANES))
+        .zip(x.data().par_chunks_exact(size))
+        .for_each(|((y, inverse), x)| run(cpu, Forward { y, inverse, x, weight, eps }));
+    (y, inverse)
 }
 
-struct Inverse<'a> {
+struct Forward<'a> {
+    y: &'a mut [f32],
     inverse: &'a mut [f32],
     x: &'a [f32],
+    weight: &'a [f32],
     eps: f32,
 }
 
-impl Kernel for Inverse<'_> {
+impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let mut squares = [0f32; LANES];
+        let mut squares = S::zero();
         for x in self.x.chunks_exact(LANES) {
-            for (square, x) in squares.iter_mut().zip(x) {
-                *square += x * x;
-            }
+            let x = S::of(x);
+            squares = S::mul_add(x, x, squares);
         }
-        let features = (self.x.len() / LANES) as f32;
-        for (inverse, square) in self.inverse.iter_mut().zip(squares) {
+        let features = self.weight.len() as f32;
+        for (inverse, square) in self.inverse.iter_mut().zip(S::to_lanes(squares)) {
             *inverse = 1.0 / (square / features + self.eps).sqrt();
         }
+        Normalize { y: self.y, x: self.x, inverse: self.inverse, weight: self.weight }.run::<S>();
     }
 }
 
 /// `x · inverse · weight`
 pub fn normalize(cpu: Cpu, x: &Activations, inverse: &[f32], weight: &[f32]) -> Activations {
     assert_eq!(x.features(), weight.len(), "one weight a feature");
-    let features = x.features();
-    let mut y = Activations::unwritten(x.tokens(), features);
+    let size = LANES * x.features();
+    let mut y = Activations::unwritten(x.tokens(), x.features());
     y.data_mut()
-        .par_chunks_exact_mut(LANES * features)
-        .zip(x.data().par_chunks_exact(LANES * features))
+        .par_chunks_exact_mut(size)
+        .zip(x.data().par_chunks_exact(size))
         .zip(inverse.par_chunks_exact(LANES))
         .for_each(|((y, x), inverse)| run(cpu, Normalize { y, x, inverse, weight }));
     y
@@ -67,11 +72,9 @@ impl Kernel for Normalize<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let inverse: &[f32; LANES] = self.inverse.try_into().expect("a panel has sixteen lanes");
+        let inverse = S::of(self.inverse);
         for ((y, x), weight) in self.y.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)).zip(self.weight) {
-            for ((y, x), inverse) in y.iter_mut().zip(x).zip(inverse) {
-                *y = x * inverse * weight;
-            }
+            S::put(S::mul(S::mul(S::of(x), inverse), S::splat(*weight)), y);
         }
     }
 }
@@ -110,22 +113,17 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let inverse: &[f32; LANES] = self.inverse.try_into().expect("a panel has sixteen lanes");
-        let mut dots = [0f32; LANES];
+        let n = S::of(self.inverse);
+        let mut dot = S::zero();
         for ((x, dy), weight) in self.x.chunks_exact(LANES).zip(self.dy.chunks_exact(LANES)).zip(self.weight) {
-            for ((dot, x), dy) in dots.iter_mut().zip(x).zip(dy) {
-                *dot += x * dy * weight;
-            }
+            dot = S::mul_add(S::mul(S::of(x), S::of(dy)), S::splat(*weight), dot);
         }
-        let mut back = [0f32; LANES];
-        for ((back, dot), n) in back.iter_mut().zip(dots).zip(inverse) {
-            *back = dot * n * n * n / self.weight.len() as f32;
-        }
+        let cubed = S::mul(S::mul(n, n), n);
+        let minus_back = S::div(S::mul(dot, cubed), S::splat(-(self.weight.len() as f32)));
         let rows = self.dx.chunks_exact_mut(LANES).zip(self.dy.chunks_exact(LANES)).zip(self.x.chunks_exact(LANES));
         for (((dx, dy), x), weight) in rows.zip(self.weight) {
-            for ((((dx, dy), x), n), back) in dx.iter_mut().zip(dy).zip(x).zip(inverse).zip(&back) {
-                *dx += n * dy * weight - x * back;
-            }
+            let of_y = S::mul(S::mul(n, S::of(dy)), S::splat(*weight));
+            S::put(S::add(S::mul_add(S::of(x), minus_back, of_y), S::of(dx)), dx);
         }
     }
 }

@@ -63,9 +63,7 @@ impl Staged {
             Values::F32(values) => Staged::Direct(values[block].as_ptr().cast(), 0),
             Values::Bf16(values) if in_pairs => {
                 scratch.resize(rows.len().div_ceil(2) * WIDTH, 0);
-                for (to, two) in scratch.chunks_exact_mut(WIDTH).zip(values[block].chunks(2 * WIDTH)) {
-                    zip_rows(&two[..WIDTH], two.get(WIDTH..).filter(|high| !high.is_empty()), to);
-                }
+                zip_rows(&values[block], scratch);
                 Staged::Copied(0, 0)
             }
             Values::Bf16(values) => {

@@ -4,9 +4,10 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, Kernel, Simd, run};
+use crate::cpu::{Cpu, Kernel, run};
 use crate::exp::sigmoid;
 use crate::panels::{Activations, LANES};
+use crate::simd::Simd;
 
 /// `gate_up`: `[tokens, 2 · features]`; returns `[tokens, features]`.
 pub fn forward(cpu: Cpu, gate_up: &Activations) -> Activations {
@@ -33,8 +34,10 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        for ((y, &gate), &up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
-            *y = gate * sigmoid::<S>(gate) * up;
+        let inputs = self.gate.chunks_exact(LANES).zip(self.up.chunks_exact(LANES));
+        for (y, (gate, up)) in self.y.chunks_exact_mut(LANES).zip(inputs) {
+            let gate = S::of(gate);
+            S::put(S::mul(S::mul(gate, sigmoid::<S>(gate)), S::of(up)), y);
         }
     }
 }
@@ -71,13 +74,16 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let gradients = self.d_gate.iter_mut().zip(self.d_up);
-        for (((y, &gate), &up), (d_gate, d_up)) in self.dy_to_y.iter_mut().zip(self.gate).zip(self.up).zip(gradients) {
-            let (dy, sigmoid) = (*y, sigmoid::<S>(gate));
-            let silu = gate * sigmoid;
-            *d_up = dy * silu;
-            *d_gate = dy * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
-            *y = silu * up;
+        let inputs = self.gate.chunks_exact(LANES).zip(self.up.chunks_exact(LANES));
+        let gradients = self.d_gate.chunks_exact_mut(LANES).zip(self.d_up.chunks_exact_mut(LANES));
+        for ((y, (gate, up)), (d_gate, d_up)) in self.dy_to_y.chunks_exact_mut(LANES).zip(inputs).zip(gradients) {
+            let (dy, gate, up, one) = (S::of(y), S::of(gate), S::of(up), S::splat(1.0));
+            let sigmoid = sigmoid::<S>(gate);
+            let silu = S::mul(gate, sigmoid);
+            S::put(S::mul(dy, silu), d_up);
+            let slope = S::mul(sigmoid, S::mul_add(gate, S::sub(one, sigmoid), one));
+            S::put(S::mul(S::mul(dy, up), slope), d_gate);
+            S::put(S::mul(silu, up), y);
         }
     }
 }

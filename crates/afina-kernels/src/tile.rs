@@ -1,7 +1,7 @@
 //! The innermost loop: a tile of sums, some rows × some panels of sixteen tokens, that stays in registers.
 
-use crate::cpu::Simd;
 use crate::panels::LANES;
+use crate::simd::Simd;
 
 /// `sums[r][p] += Σ_k a[r · ROW_STEP + k · STEP] · b[p · b_panel + k · 16 ..][..16]`.
 ///
@@ -93,6 +93,12 @@ pub(crate) unsafe fn load<S: Simd, const R: usize, const P: usize>(from: *const 
         }
     }
     sums
+}
+
+/// Rows of the next tile when so many are left: eight are four and four, for a tile of two would wait for itself.
+#[inline(always)]
+pub(crate) fn tile_rows<S: Simd>(left: usize) -> usize {
+    left.div_ceil(left.div_ceil(S::ROWS))
 }
 
 /// Runs `$body` with the constant `$R` equal to `$rows`, which is at most the `ROWS` of the level `$S`.

@@ -61,8 +61,7 @@ impl<'m> PackedLlama<'m> {
 
     /// The final norm of some tokens, and what its gradient needs.
     pub fn final_norm(&self, hidden: &Activations) -> (Activations, Vec<f32>) {
-        let inverse = rms_norm::inverse_rms(self.cpu, hidden, self.rms_norm_eps);
-        (rms_norm::normalize(self.cpu, hidden, &inverse, &self.norm), inverse)
+        rms_norm::forward(self.cpu, hidden, &self.norm, self.rms_norm_eps)
     }
 }
 

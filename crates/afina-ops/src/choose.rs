@@ -40,9 +40,8 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let (cpu, device) = (Cpu::detect(), x.device());
     let weight: Vec<f32> = weight.try_into_vec_as().expect("a frozen f32 weight on the CPU can be read");
     let x = activations(x);
-    let inverse = norm_kernel::inverse_rms(cpu, &x, eps as f32);
-    let y = norm_kernel::normalize(cpu, &x, &inverse, &weight).to_rows();
-    Tensor::from_data(TensorData::new(y, [tokens, hidden]), &device)
+    let (y, _) = norm_kernel::forward(cpu, &x, &weight, eps as f32);
+    Tensor::from_data(TensorData::new(y.to_rows(), [tokens, hidden]), &device)
 }
 
 /// Next-token cross-entropy of some rows, each by itself, and the gradient of their sum with respect to the rows.

@@ -1,7 +1,7 @@
 //! Loss and gradient on the processor's kernels: no graph, every buffer known.
 
 use afina_kernels::block::{self, Context, FactorGradients, Saved};
-use afina_kernels::{Activations, linear_cross_entropy, rms_norm};
+use afina_kernels::{Activations, linear_cross_entropy, on_pool, rms_norm};
 use afina_model::{LoraSet, PackedLlama};
 use burn::tensor::{Tensor, TensorData};
 
@@ -22,8 +22,20 @@ pub(crate) fn loss_and_gradient(
     batch: &MicroBatch,
     recompute: bool,
 ) -> (LossSum, Tensor<1>) {
-    let cpu = model.cpu;
     let values: Vec<f32> = lora.values.try_to_vec_as().expect("an adapter on the processor can be read");
+    let (loss, gradient) = on_pool(|| forward_and_backward(model, lora, &values, batch, recompute));
+    let length = gradient.len();
+    (loss, Tensor::from_data(TensorData::new(gradient, [length]), &lora.values.device()))
+}
+
+fn forward_and_backward(
+    model: &PackedLlama,
+    lora: &LoraSet,
+    values: &[f32],
+    batch: &MicroBatch,
+    recompute: bool,
+) -> (LossSum, Vec<f32>) {
+    let cpu = model.cpu;
     let rope = model.rope(&batch.segments);
     let context = Context { segments: batch.segments.ranges(), rope: &rope };
     let lowest = lora.modules.first().map_or(model.blocks.len(), |module| module.layer);
@@ -31,7 +43,7 @@ pub(crate) fn loss_and_gradient(
     let mut hidden = model.embed_tokens.embed(&batch.tokens);
     let mut kept = Vec::with_capacity(model.blocks.len() - lowest);
     for (layer, packed) in model.blocks.iter().enumerate() {
-        let factors = packed.factors(lora, layer, &values);
+        let factors = packed.factors(lora, layer, values);
         let keeps_all = layer >= lowest && !recompute;
         let input = (layer >= lowest && recompute).then(|| hidden.clone());
         let (output, saved) = block::forward_saving(cpu, &packed.weights(), &factors, hidden, context);
@@ -48,7 +60,7 @@ pub(crate) fn loss_and_gradient(
     let mut gradient = vec![0.0; values.len()];
     for (layer, kept) in (lowest..model.blocks.len()).zip(kept).rev() {
         let packed = &model.blocks[layer];
-        let factors = packed.factors(lora, layer, &values);
+        let factors = packed.factors(lora, layer, values);
         let saved = match kept {
             Kept::All(saved) => saved,
             Kept::Input(input) => block::forward_saving(cpu, &packed.weights(), &factors, input, context).1,
@@ -56,12 +68,15 @@ pub(crate) fn loss_and_gradient(
         let mut to = gradients_of(lora, layer, &mut gradient);
         d_hidden = block::backward(cpu, &packed.weights(), &factors, saved, d_hidden, context, &mut to);
     }
-    let length = gradient.len();
-    (loss, Tensor::from_data(TensorData::new(gradient, [length]), &lora.values.device()))
+    (loss, gradient)
 }
 
 /// The loss of a batch, nothing trained.
 pub(crate) fn evaluate(model: &PackedLlama, batch: &MicroBatch) -> LossSum {
+    on_pool(|| forward_alone(model, batch))
+}
+
+fn forward_alone(model: &PackedLlama, batch: &MicroBatch) -> LossSum {
     let rope = model.rope(&batch.segments);
     let context = Context { segments: batch.segments.ranges(), rope: &rope };
     let hidden = model.blocks.iter().fold(model.embed_tokens.embed(&batch.tokens), |hidden, packed| {
