@@ -52,7 +52,7 @@ pub(crate) fn forward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activation
         assert!(term.first + term.matrix.columns() <= term.x.features(), "a term reads features that are there");
     }
     let shape = Shape { direction: Direction::Forward, features: rows, first };
-    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
+    share(cpu, shape, terms, onto, out, cpu.rounds_activations());
 }
 
 /// `out[.., first..first + columns] = onto + Σ Mᵀ·x`; all matrices have the same columns.
@@ -63,7 +63,7 @@ pub(crate) fn backward(cpu: Cpu, terms: &[Term], onto: Onto, out: &mut Activatio
         assert!(term.first + term.matrix.rows() <= term.x.features(), "a term reads features that are there");
     }
     let shape = Shape { direction: Direction::Backward, features: columns, first };
-    share(cpu, shape, terms, onto, out, cpu == Cpu::Avx512Bf16);
+    share(cpu, shape, terms, onto, out, cpu.rounds_activations());
 }
 
 #[derive(Clone, Copy)]
@@ -350,7 +350,7 @@ mod tests {
 
     /// Activations as a product of this level multiplies them with a matrix of this precision.
     fn multiplied(cpu: Cpu, precision: Precision, x: &[f32]) -> Vec<f64> {
-        if cpu == Cpu::Avx512Bf16 && precision == Precision::Bf16 { rounded(x) } else { wide(x) }
+        if cpu.rounds_activations() && precision == Precision::Bf16 { rounded(x) } else { wide(x) }
     }
 
     #[test]

@@ -223,20 +223,23 @@ fn kernels_equal_the_definition_under_autodiff() {
         let dir = ModelDir::open(&fixture(&format!("tiny_llama/{base}"))).unwrap();
         let model = load_llama(&dir, &test_device(), precision, &mut |_, _| {}).unwrap();
         let lora = adapter(&model, &format!("golden/gradients/{base}/adapter"));
+        // A processor that multiplies bf16 rounds what it multiplies with a bf16 weight: 2^-9 of a number, in fourteen products one after another.
+        let is_rounded = precision == Precision::Bf16 && afina_kernels::Cpu::detect().rounds_activations();
+        let (of_loss, of_gradient) = if is_rounded { (1e-3, 3e-2) } else { (1e-6, 1e-5) };
         for rows in [vec![0], vec![0, 1, 2, 3]] {
             let batch = micro_batch(&examples, &rows);
             let (loss, gradient) = loss_and_gradient(&model, &lora, &batch, true);
             let (expected_loss, expected) = loss_and_gradient(&defined(&model), &lora, &batch, false);
-            assert!(relative(loss.nats, expected_loss.nats) < 1e-6, "{base}: {loss:?} {expected_loss:?}");
+            assert!(relative(loss.nats, expected_loss.nats) < of_loss, "{base}: {loss:?} {expected_loss:?}");
             assert_eq!(loss.correct, expected_loss.correct);
             let floats = |x: burn::tensor::Tensor<1>| -> Vec<f32> { x.try_into_vec_as().unwrap() };
             let (gradient, expected) = (floats(gradient), floats(expected));
             let size = expected.iter().fold(0f32, |size, value| size.max(value.abs()));
             let difference = largest_difference(&gradient, &expected);
-            assert!(difference <= 1e-5 * size, "{base}, {rows:?}: {difference} of {size}");
+            assert!(difference <= of_gradient * size, "{base}, {rows:?}: {difference} of {size}");
             let attached = lora.attach(&model);
             let (loss, expected_loss) = (evaluate(&attached, &batch), evaluate(&defined(&attached), &batch));
-            assert!(relative(loss.nats, expected_loss.nats) < 1e-6, "{base}: {loss:?} {expected_loss:?}");
+            assert!(relative(loss.nats, expected_loss.nats) < of_loss, "{base}: {loss:?} {expected_loss:?}");
         }
     }
 }
