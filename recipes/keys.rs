@@ -43,6 +43,7 @@ const KNOWN: &[&str] = &[
     "save.best",
     "device.device",
     "device.threads",
+    "device.memory_limit",
     "export.as",
 ];
 
@@ -61,7 +62,6 @@ const NOT_YET: &[&str] = &[
     "data.format",
     "data.val_set_size",
     "log",
-    "device.memory_limit",
 ];
 
 /// Other tools' names for a key: torchtune, axolotl, TRL.

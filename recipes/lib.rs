@@ -9,14 +9,18 @@ mod examples;
 mod excess;
 mod exports;
 mod failed_step;
+mod fit;
+mod forecast;
 mod keys;
 mod ledger;
 mod logs;
 mod lora_finetune;
+mod memory;
 #[cfg(test)]
 mod over_length;
 mod plan;
 mod precision;
+mod probe;
 mod recipe;
 mod rehearsal;
 #[cfg(test)]
@@ -31,6 +35,7 @@ mod testing;
 #[cfg(test)]
 mod tool_rows;
 mod train_file;
+mod work;
 
 pub use built_in::{BUILT_IN, BuiltIn, find_built_in};
 pub use chat_format::chat_format;
@@ -39,7 +44,11 @@ pub use examples::{DataRefused, Examples, cannot_render, pieces, read_examples};
 pub use excess::{Excess, ExcessLength};
 pub use exports::ExportAs;
 pub use failed_step::{Fault, StepFailed};
+pub use fit::{Setting, fit};
+pub use forecast::{Forecast, Prepared};
 pub use ledger::{Place, Row, learned_rows};
+pub use memory::{WouldNotFit, check_limit, in_bytes, parse_bytes};
+pub use probe::{MeasuredStep, Probe, probe};
 pub use recipe::{Recipe, RecipeError};
 pub use rehearsal::Rehearsal;
 pub use tables::{

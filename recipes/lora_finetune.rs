@@ -12,12 +12,11 @@ use std::time::Instant;
 
 use afina_chat::{ChatFormat, TrainOn};
 use afina_checkpoint::{CHAT_TEMPLATE, ModelDir, read_adapter, write_adapter};
-use afina_data::{Share, TokenizedExample};
+use afina_data::Share;
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
     Accumulated, AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, accumulate,
-    activation_bytes, available_memory_bytes, evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes,
-    read_state, save_checkpoint, save_partial,
+    evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes, read_state, save_checkpoint, save_partial,
 };
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -29,6 +28,7 @@ use crate::{
     failed_step::{Failed, find_fault, leave},
     ledger::{entries, places},
     logs::{begin_logs, last_metrics, log_sample, log_step, sync_logs},
+    memory::Workload,
     plan::{Plan, in_order},
     precision::precision,
     rehearsal::{Worst, rehearse},
@@ -83,9 +83,13 @@ pub fn run(
     let run_dir = run_dir(recipe, resume)?;
     let fingerprints = fingerprints(recipe, &base, &format)?;
     let checkpoint = run_dir.latest().filter(|_| resume);
-    if let Some(checkpoint) = &checkpoint {
-        check_unchanged(&fingerprints, &read_state(checkpoint)?.fingerprints)?;
+    let began = checkpoint.as_deref().map(read_state).transpose()?;
+    if let Some(began) = &began {
+        check_unchanged(&fingerprints, &began.fingerprints)?;
     }
+    // Whether blocks are computed again in the backward pass; a run above its memory limit ends here.
+    let recompute = Workload::new(recipe, &base, &plan, &train, &validation_batches)
+        .recompute_within_limit(began.map(|began| began.recompute))?;
 
     // 4. The model (frozen) and the adapter.
     let stop = Cell::new(false);
@@ -103,13 +107,11 @@ pub fn run(
         None => {
             let lora = LoraSet::init(&model, lora_config, recipe.seed);
             let optimizer = AdamWState::new(&lora.values);
-            let recompute = gradient_checkpointing(recipe, &model, &plan, &train);
             (lora, optimizer, TrainState::new(recompute, fingerprints.clone()))
         }
     };
     let adapter_config = adapter_config(recipe, &base, &fingerprints);
     let template = own_template(&base, &format);
-    let recompute = state.recompute;
     begin_logs(recipe, &run_dir, &fingerprints, state.step, &excess)?;
     // What a step that was interrupted between its micro-batches had accumulated.
     let mut under_way = match checkpoint {
@@ -299,19 +301,4 @@ fn evaluate_all(model: &Llama, batches: &[MicroBatch]) -> LossSum {
     let mut sum = LossSum::default();
     batches.iter().for_each(|batch| sum.add(evaluate(model, batch)));
     sum
-}
-
-/// `auto` computes blocks again when keeping their activations would take more than half of the free memory.
-fn gradient_checkpointing(recipe: &Recipe, model: &Llama, plan: &Plan, examples: &[TokenizedExample]) -> bool {
-    match recipe.train.gradient_checkpointing.as_str() {
-        "on" => true,
-        "off" => false,
-        _ => {
-            let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-            let largest = plan.largest_micro_batch(examples).iter().flatten();
-            let tokens = largest.map(|&example| examples[example].tokens.len()).sum();
-            let needed = activation_bytes(&model.config, tokens, longest);
-            available_memory_bytes().is_some_and(|available| needed > available / 2)
-        }
-    }
 }

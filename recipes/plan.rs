@@ -2,7 +2,7 @@
 //! place by its step alone.
 
 use afina_data::{Batch, Share, TokenizedExample, epoch_examples, pack, unpacked};
-use afina_train::MicroBatch;
+use afina_train::{BatchShape, MicroBatch};
 use anyhow::{Result, bail};
 
 use crate::Recipe;
@@ -42,6 +42,16 @@ impl Plan {
     /// The micro-batches of a step (from 0), as the model reads them.
     pub(crate) fn micro_batches(&self, step: usize, examples: &[TokenizedExample]) -> Vec<MicroBatch> {
         self.steps[step].iter().map(|rows| MicroBatch::new(&Batch::new(examples, rows))).collect()
+    }
+
+    /// Steps → micro-batches, as far as memory and time go.
+    pub(crate) fn shapes(&self, examples: &[TokenizedExample]) -> Vec<Vec<BatchShape>> {
+        let shape = |rows: &Vec<Vec<usize>>| {
+            let of_rows = || rows.iter().flatten().map(|&example| &examples[example]);
+            let trained = of_rows().flat_map(|example| example.loss_mask.iter().skip(1)).filter(|&&trained| trained);
+            BatchShape::new(of_rows().map(|example| example.tokens.len()), trained.count())
+        };
+        self.steps.iter().map(|step| step.iter().map(shape).collect()).collect()
     }
 
     /// Indexes of a step's examples, in the order of its micro-batches.

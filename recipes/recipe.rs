@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use crate::exports::{EXPORTS, ExportAs};
 use crate::keys;
+use crate::memory::parse_bytes;
 use crate::tables::{
     DataTable, DeviceTable, EarlyStoppingTable, EvalTable, ExportTable, LoraTable, ModelTable, SaveTable,
     TargetModules, TrainTable,
@@ -112,6 +113,18 @@ impl Recipe {
         self.export.kinds.iter().map(export).collect()
     }
 
+    /// What `device.memory_limit` says, in bytes.
+    pub fn memory_limit(&self) -> Result<Option<u64>, RecipeError> {
+        let given = &self.device.memory_limit;
+        if given.is_empty() {
+            return Ok(None);
+        }
+        parse_bytes(given).map(Some).ok_or_else(|| RecipeError::Value {
+            message: format!("`device.memory_limit`: expected a size in kB, MB or GB, found \"{given}\""),
+            hint: "set device.memory_limit=7.5GB".to_owned(),
+        })
+    }
+
     fn check(&self) -> Result<(), RecipeError> {
         let one_of = |key: &str, value: &str, allowed: &[&str]| -> Result<(), RecipeError> {
             if allowed.contains(&value) {
@@ -139,6 +152,10 @@ impl Recipe {
         one_of("train.gradient_checkpointing", &self.train.gradient_checkpointing, &["auto", "on", "off"])?;
         self.template_choice()?;
         self.exports()?;
+        let is_on_cpu = ["auto", "cpu"].contains(&self.device.device.as_str());
+        let limits = self.memory_limit()?.is_some();
+        let found = format!("\"{}\"", self.device.device);
+        require(!limits || is_on_cpu, "device.memory_limit", "device.device = \"cpu\" beside it", found)?;
         match &self.lora.target_modules {
             TargetModules::Word(word) => one_of("lora.target_modules", word, &["all-linear"])?,
             TargetModules::Names(names) => {

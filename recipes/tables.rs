@@ -70,7 +70,7 @@ pub struct TrainTable {
     pub betas: [f64; 2],
     pub eps: f64,
     pub max_grad_norm: f64,
-    /// `on`, `off` or `auto` (on when keeping every activation would take more than half of the free memory).
+    /// `on`, `off` or `auto` (on when a run that keeps every activation would not fit into the memory that can be had).
     pub gradient_checkpointing: String,
     /// `f32`, `bf16` or `auto` (as the checkpoint has them): how the base's weights are kept. Activations and the adapter are f32;
     /// a processor that multiplies bf16 rounds what it multiplies with a bf16 weight.
@@ -111,6 +111,9 @@ pub struct DeviceTable {
     pub device: String,
     /// CPU threads; 0 takes every core.
     pub threads: usize,
+    /// A run whose forecast is above this much memory is refused: `7.5GB`; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub memory_limit: String,
 }
 
 /// What else to write when the run is over.
@@ -164,7 +167,7 @@ impl Default for SaveTable {
 
 impl Default for DeviceTable {
     fn default() -> DeviceTable {
-        DeviceTable { device: "auto".to_owned(), threads: 0 }
+        DeviceTable { device: "auto".to_owned(), threads: 0, memory_limit: String::new() }
     }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod copies;
 mod data;
+mod plan;
 mod rows;
 mod tidy;
 #[path = "../tiny_model.rs"]

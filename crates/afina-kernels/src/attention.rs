@@ -83,6 +83,12 @@ pub fn forward(
     (out, log_sums)
 }
 
+/// Floats that a thread works with in one head of a segment of so many tokens: queries, keys and values, scores, and a part of the result.
+pub fn floats_of_thread(tokens: usize, head_dim: usize) -> usize {
+    let panels = tokens.div_ceil(LANES);
+    3 * panels * head_dim * LANES + QUERIES * (panels * TILE + head_dim * LANES)
+}
+
 pub(crate) fn check(qkv: &Activations, segments: &[Range<usize>], rope: &RopeAngles, heads: Heads) {
     assert_eq!(qkv.features(), heads.features(), "queries, keys and values");
     assert_eq!(rope.head_dim(), heads.head_dim, "angles of these heads");

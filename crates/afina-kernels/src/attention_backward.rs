@@ -54,6 +54,13 @@ pub fn backward(
     gradient
 }
 
+/// Floats that a thread works with in one head of a segment of so many tokens: queries, keys, values, the result and its gradient, a block
+/// of weights, and the gradient at its queries.
+pub fn floats_of_thread(tokens: usize, head_dim: usize) -> usize {
+    let panels = tokens.div_ceil(LANES);
+    (5 * panels + QUERIES) * head_dim * LANES + 4 * QUERIES * KEYS * TILE
+}
+
 /// Gradients at the rotated keys and at the values, both `[tokens / 16][head_dim][16]`.
 struct KeyGradient {
     k: Vec<f32>,

@@ -44,6 +44,11 @@ impl Cpu {
         }
         levels
     }
+
+    /// Whether a product with a bf16 matrix rounds what it multiplies to bf16 as well, into a copy.
+    pub fn rounds_activations(self) -> bool {
+        self == Cpu::Avx512Bf16
+    }
 }
 
 /// A piece of work for one thread. `run` must be `#[inline(always)]`, and so all it calls: only so is it compiled for the level.

@@ -10,7 +10,7 @@ use crate::product::{self, Onto, Term};
 use crate::simd::Simd;
 
 /// Tokens whose logits are alive at once. A row of a vocabulary of 128k is half a megabyte.
-const CHUNK: usize = 8 * LANES;
+pub const CHUNK: usize = 8 * LANES;
 
 /// Exponentials that are summed by themselves first: a vocabulary added up one by one would lose the last digits of a loss.
 const PART: usize = 256;

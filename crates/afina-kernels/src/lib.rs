@@ -30,9 +30,9 @@ mod rope;
 pub mod swiglu;
 
 pub use cpu::Cpu;
-pub use cross_entropy::{HeadLoss, linear_cross_entropy};
+pub use cross_entropy::{CHUNK as HEAD_CHUNK, HeadLoss, linear_cross_entropy};
 pub use matrix::{Matrix, Precision};
-pub use panels::{Activations, LANES};
+pub use panels::{Activations, LANES, WIDTH as MATRIX_WIDTH};
 pub use pool::on_pool;
 pub use product::linear;
 pub use rope::RopeAngles;

@@ -4,7 +4,7 @@
 pub const LANES: usize = 16;
 
 /// Columns of a matrix panel: a multiple of the rows of every tile.
-pub(crate) const WIDTH: usize = 24;
+pub const WIDTH: usize = 24;
 
 /// Activations, `[tokens, features]`, as panels of sixteen tokens: `[tokens / 16][features][16]`. Sixteen tokens lie side by side, so
 /// that what is computed for each token (a norm, a product with a weight, a softmax) is computed for sixteen at once.

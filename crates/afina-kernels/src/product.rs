@@ -51,12 +51,12 @@ pub fn linear(cpu: Cpu, x: &Activations, matrix: &Matrix) -> Activations {
 
 /// `out = onto + Σ M·x` of each part, their features side by side; the matrices of a part have the same rows.
 pub(crate) fn forward<'a>(cpu: Cpu, parts: &[impl AsRef<[Term<'a>]>], onto: Onto, out: &mut Activations) {
-    share(cpu, Direction::Forward, parts, onto, out, cpu == Cpu::Avx512Bf16);
+    share(cpu, Direction::Forward, parts, onto, out, cpu.rounds_activations());
 }
 
 /// `out = onto + Σ Mᵀ·x` of each part, their features side by side; the matrices of a part have the same columns.
 pub(crate) fn backward<'a>(cpu: Cpu, parts: &[impl AsRef<[Term<'a>]>], onto: Onto, out: &mut Activations) {
-    share(cpu, Direction::Backward, parts, onto, out, cpu == Cpu::Avx512Bf16);
+    share(cpu, Direction::Backward, parts, onto, out, cpu.rounds_activations());
 }
 
 #[derive(Clone, Copy)]
@@ -351,7 +351,7 @@ mod tests {
 
     /// Activations as a product of this level multiplies them with a matrix of this precision.
     fn multiplied(cpu: Cpu, precision: Precision, x: &[f32]) -> Vec<f64> {
-        if cpu == Cpu::Avx512Bf16 && precision == Precision::Bf16 { rounded(x) } else { wide(x) }
+        if cpu.rounds_activations() && precision == Precision::Bf16 { rounded(x) } else { wide(x) }
     }
 
     #[test]

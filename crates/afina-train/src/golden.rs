@@ -238,7 +238,7 @@ fn kernels_equal_the_definition_under_autodiff() {
             for cpu in Cpu::available() {
                 let what = format!("{base}, {rows:?}, {cpu:?}");
                 // Where pairs of bf16 are multiplied, activations are rounded to 8 bits before each product.
-                let rounds = cpu == Cpu::Avx512Bf16 && precision == Precision::Bf16;
+                let rounds = cpu.rounds_activations() && precision == Precision::Bf16;
                 let (of_loss, of_gradient) = if rounds { (1e-3, 2e-2) } else { (1e-6, 1e-5) };
                 let (loss, gradient) = packed::loss_and_gradient(&on(cpu, &model), &lora, &batch, true);
                 assert!(relative(loss.nats, expected_loss.nats) < of_loss, "{what}: {loss:?} {expected_loss:?}");

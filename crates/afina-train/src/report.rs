@@ -48,10 +48,19 @@ pub fn csv_row(metrics: &Metrics) -> String {
 
 /// The largest resident memory this process has had, in bytes; 0 where the system does not tell.
 pub fn peak_memory_bytes() -> u64 {
+    of_status("VmHWM:")
+}
+
+/// Its resident memory now.
+pub fn resident_memory_bytes() -> u64 {
+    of_status("VmRSS:")
+}
+
+fn of_status(name: &str) -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
         .map_or(0, |kilobytes| kilobytes * 1024)
 }

@@ -87,6 +87,11 @@ pub enum Command {
     /// Fine-tune by a recipe; any key can be overridden
     #[command(alias = "run")]
     Train(Train),
+    /// Forecast a recipe's memory by class, and its time, before it is trained
+    #[command(
+        after_help = "Exit codes: 0 done, 2 wrong flags or recipe, 3 errors in the data, 4 it would not fit into memory"
+    )]
+    Plan(Plan),
     /// Show the lines of a run's data that were learned worst
     Rows(Rows),
     /// List the built-in recipes
@@ -170,6 +175,21 @@ pub struct Train {
     /// Show what would be trained, then stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A recipe file, or a built-in recipe's name
+    pub recipe: String,
+    /// Recipe keys to override, as in train.micro_batch_size=2
+    #[arg(value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Load the model and take three steps, to forecast the run's time
+    #[arg(long)]
+    pub probe: bool,
+    /// Find the fastest setting that takes at most this much memory, in kB, MB or GB
+    #[arg(long, value_name = "SIZE")]
+    pub fit: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -363,14 +383,14 @@ pub enum Router {
     Lint { routes: PathBuf },
 }
 
-/// The command line, with `--a.b c` and `--a.b=c` behind `train` turned into `a.b=c`.
+/// The command line, with `--a.b c` and `--a.b=c` behind `train` or `plan` turned into `a.b=c`.
 pub fn parse() -> Cli {
     Cli::parse_from(recipe_keys_as_words(std::env::args_os().collect()))
 }
 
 /// A flag whose name has a dot is a recipe's key; flags before `train`, and of other commands, stay as they are.
 fn recipe_keys_as_words(args: Vec<OsString>) -> Vec<OsString> {
-    let is_train = |arg: &OsString| arg == "train" || arg == "run";
+    let is_train = |arg: &OsString| arg == "train" || arg == "run" || arg == "plan";
     let first_word = args.iter().skip(1).position(|arg| !arg.to_string_lossy().starts_with('-')).map(|at| at + 1);
     let Some(train) = first_word.filter(|&at| is_train(&args[at])) else { return args };
     let mut words = args[..=train].to_vec();

@@ -48,6 +48,17 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
                 Some("mend the lines above; `afina explain RULE` says more of a rule".to_owned()),
             );
         }
+        if let Some(too_large) = cause.downcast_ref::<afina_recipes::WouldNotFit>() {
+            let hint = match too_large {
+                afina_recipes::WouldNotFit::Limit { .. } => {
+                    "`afina plan RECIPE --fit SIZE` finds the fastest setting that fits"
+                }
+                afina_recipes::WouldNotFit::NoSetting { .. } => {
+                    "shorten data.seq_len or lower lora.r, or give it more memory"
+                }
+            };
+            return (commands::TOO_LARGE, Some(hint.to_owned()));
+        }
         if cause.is::<afina_recipes::ResumeRefused>() {
             return (USAGE, Some("put it back as it was, or start a new run (run=NAME)".to_owned()));
         }

@@ -11,6 +11,7 @@ mod logits;
 mod merge;
 mod model;
 mod out_file;
+mod plan;
 mod pull;
 mod quickstart;
 mod recipes;
@@ -34,6 +35,8 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The data, or a gate, said no.
 pub const REFUSED: u8 = 3;
+/// The run would not fit into memory.
+pub const TOO_LARGE: u8 = 4;
 /// Stopped by a signal, with the work saved.
 pub const INTERRUPTED: u8 = 130;
 
@@ -55,6 +58,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Rules => rules::list(output),
         Command::Render(args) => render::run(&args, output),
         Command::Train(args) => train::run(&args, &cli.common, output),
+        Command::Plan(args) => plan::run(&args, &cli.common, output),
         Command::Rows(args) => rows::run(&args, output),
         Command::Ls => recipes::list(output),
         Command::Cp { name, out } => recipes::copy(&name, &out, output),

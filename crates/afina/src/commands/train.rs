@@ -14,14 +14,7 @@ use crate::output::Output;
 use crate::{Usage, interrupt};
 
 pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
-    let recipe = Recipe::parse(&recipe_text(&args.recipe)?, &args.overrides)
-        .with_context(|| format!("the recipe `{}` cannot be used", args.recipe))?;
-    if common.threads == 0 && recipe.device.threads > 0 {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(recipe.device.threads)
-            .build_global()
-            .context("failed to set the number of threads")?;
-    }
+    let recipe = read_recipe(&args.recipe, &args.overrides, common)?;
     if args.dry_run {
         output.result(&recipe.resolved(), &json!({ "recipe": recipe }));
         return Ok(OK);
@@ -30,6 +23,19 @@ pub fn run(args: &Train, common: &Common, output: &Output) -> Result<u8> {
     let summary = train(&recipe, &device, args.resume, output)?;
     output.result(&in_words(&summary), &summary_json(&summary));
     Ok(if summary.interrupted { INTERRUPTED } else { OK })
+}
+
+/// The recipe with its overrides; its number of threads is taken where the command line names none.
+pub fn read_recipe(name: &str, overrides: &[String], common: &Common) -> Result<Recipe> {
+    let recipe =
+        Recipe::parse(&recipe_text(name)?, overrides).with_context(|| format!("the recipe `{name}` cannot be used"))?;
+    if common.threads == 0 && recipe.device.threads > 0 {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(recipe.device.threads)
+            .build_global()
+            .context("failed to set the number of threads")?;
+    }
+    Ok(recipe)
 }
 
 /// What a run came to.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use afina_checkpoint::{LINEAR_MODULES, LlamaConfig, ModelDir, names::linear_shape, read_adapter};
 use afina_data::Batch;
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
-use afina_train::{AdamW, AdamWState, MicroBatch, TrainSettings, peak_memory_bytes, train_step};
+use afina_train::{AdamW, AdamWState, MicroBatch, TrainSettings, peak_memory_bytes, resident_memory_bytes, train_step};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use serde_json::json;
@@ -50,7 +50,7 @@ pub fn run(args: &BenchTrain, device: &Device, output: &Output) -> Result<u8> {
         device.sync().context("the device did not finish the step")?;
         seconds.push(began.elapsed().as_secs_f64());
         losses.push(outcome.loss.mean());
-        resident.push(resident_bytes());
+        resident.push(resident_memory_bytes());
     }
     let median = median(&seconds[1..]);
     let (tokens, peak) = (rows.tokens(), peak_memory_bytes());
@@ -130,15 +130,6 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
-}
-
-/// Memory of this process that is in RAM now; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-        .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
 #[cfg(test)]
