@@ -5,8 +5,21 @@
 
 pub mod bf16;
 pub mod f16;
+pub mod format;
 pub mod q4_0;
 pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
 pub mod q8_0;
 
-mod nibbles;
+mod blocks;
+#[cfg(test)]
+mod golden;
+mod high_bits;
+mod k_scales;
+mod lanes;
+mod nearest;
+mod search;

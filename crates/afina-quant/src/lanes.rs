@@ -1,0 +1,383 @@
+//! Sixteen floats at once, and blocks encoded at the best level of the processor.
+//!
+//! Code is written once over [`Lanes`] and compiled for each [`Level`]. No level multiplies and adds in one step: ggml's
+//! reference functions are built without FMA, and a product that is not rounded before it is added gives other blocks.
+
+use crate::blocks::Block;
+
+/// The vector instructions that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// What every processor has.
+    Portable,
+    /// AVX2 and F16C.
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL.
+    Avx512,
+}
+
+impl Level {
+    /// The best level of this processor.
+    pub(crate) fn detect() -> Level {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return if wide { Level::Avx512 } else { Level::Avx2 };
+        }
+        Level::Portable
+    }
+
+    /// The levels of this processor, ascending.
+    #[cfg(test)]
+    pub(crate) fn available() -> &'static [Level] {
+        match Level::detect() {
+            Level::Portable => &[Level::Portable],
+            Level::Avx2 => &[Level::Portable, Level::Avx2],
+            Level::Avx512 => &[Level::Portable, Level::Avx2, Level::Avx512],
+        }
+    }
+}
+
+/// Encodes whole blocks at a level that [`Level::detect`] or below allows.
+pub(crate) fn encode<B: Block>(level: Level, values: &[f32], bytes: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,f16c")]
+        unsafe fn avx2<B: Block>(values: &[f32], bytes: &mut [u8]) {
+            B::encode_blocks::<x86::Avx2>(values, bytes);
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        unsafe fn avx512<B: Block>(values: &[f32], bytes: &mut [u8]) {
+            B::encode_blocks::<x86::Avx512>(values, bytes);
+        }
+        match level {
+            // SAFETY: the level was detected.
+            Level::Avx512 => return unsafe { avx512::<B>(values, bytes) },
+            // SAFETY: as above.
+            Level::Avx2 => return unsafe { avx2::<B>(values, bytes) },
+            Level::Portable => {}
+        }
+    }
+    let _ = level;
+    B::encode_blocks::<Portable>(values, bytes);
+}
+
+/// Decodes whole blocks at a level that [`Level::detect`] or below allows.
+pub(crate) fn decode<B: Block>(level: Level, bytes: &[u8], values: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,f16c")]
+        unsafe fn avx2<B: Block>(bytes: &[u8], values: &mut [f32]) {
+            B::decode_blocks(bytes, values);
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        unsafe fn avx512<B: Block>(bytes: &[u8], values: &mut [f32]) {
+            B::decode_blocks(bytes, values);
+        }
+        match level {
+            // SAFETY: the level was detected.
+            Level::Avx512 => return unsafe { avx512::<B>(bytes, values) },
+            // SAFETY: as above.
+            Level::Avx2 => return unsafe { avx2::<B>(bytes, values) },
+            Level::Portable => {}
+        }
+    }
+    let _ = level;
+    B::decode_blocks(bytes, values);
+}
+
+/// Sixteen floats; every operation rounds each lane as the single operation does.
+pub(crate) trait Lanes: Copy {
+    type V: Copy;
+    type Mask: Copy;
+
+    fn load(x: &[f32; 16]) -> Self::V;
+    fn store(v: Self::V) -> [f32; 16];
+    fn splat(x: f32) -> Self::V;
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    fn sub(a: Self::V, b: Self::V) -> Self::V;
+    fn mul(a: Self::V, b: Self::V) -> Self::V;
+    fn div(a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(v: Self::V) -> Self::V;
+    fn abs(v: Self::V) -> Self::V;
+    /// `a < b`, false where one is not a number.
+    fn less(a: Self::V, b: Self::V) -> Self::Mask;
+    fn equal(a: Self::V, b: Self::V) -> Self::Mask;
+    fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// `a` where the mask holds, else `b`.
+    fn select(mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
+    /// [`nearest_int`](crate::nearest::nearest_int), cut to `low..=high`, as floats.
+    fn nearest(v: Self::V, low: i32, high: i32) -> Self::V;
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Lanes for Portable {
+    type V = [f32; 16];
+    type Mask = [bool; 16];
+
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> [f32; 16] {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(v: [f32; 16]) -> [f32; 16] {
+        v
+    }
+
+    #[inline(always)]
+    fn splat(x: f32) -> [f32; 16] {
+        [x; 16]
+    }
+
+    #[inline(always)]
+    fn add(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn sub(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn div(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn sqrt(v: [f32; 16]) -> [f32; 16] {
+        v.map(f32::sqrt)
+    }
+
+    #[inline(always)]
+    fn abs(v: [f32; 16]) -> [f32; 16] {
+        v.map(f32::abs)
+    }
+
+    #[inline(always)]
+    fn less(a: [f32; 16], b: [f32; 16]) -> [bool; 16] {
+        std::array::from_fn(|i| a[i] < b[i])
+    }
+
+    #[inline(always)]
+    fn equal(a: [f32; 16], b: [f32; 16]) -> [bool; 16] {
+        std::array::from_fn(|i| a[i] == b[i])
+    }
+
+    #[inline(always)]
+    fn and(a: [bool; 16], b: [bool; 16]) -> [bool; 16] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+
+    #[inline(always)]
+    fn select(mask: [bool; 16], a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if mask[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn nearest(v: [f32; 16], low: i32, high: i32) -> [f32; 16] {
+        v.map(|x| crate::nearest::nearest_int(x).clamp(low, high) as f32)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use crate::nearest::{MAGIC, MANTISSA, MIDDLE};
+    use std::arch::x86_64::*;
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Pair(__m256, __m256);
+
+    // SAFETY (of every intrinsic here): code at this level runs only where the processor has AVX2.
+    impl Lanes for Avx2 {
+        type V = Pair;
+        type Mask = Pair;
+
+        #[inline(always)]
+        fn load(x: &[f32; 16]) -> Pair {
+            unsafe { Pair(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+        }
+
+        #[inline(always)]
+        fn store(v: Pair) -> [f32; 16] {
+            let mut x = [0.0; 16];
+            unsafe {
+                _mm256_storeu_ps(x.as_mut_ptr(), v.0);
+                _mm256_storeu_ps(x.as_mut_ptr().add(8), v.1);
+            }
+            x
+        }
+
+        #[inline(always)]
+        fn splat(x: f32) -> Pair {
+            unsafe { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+        }
+
+        #[inline(always)]
+        fn add(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn sub(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn mul(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn div(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn sqrt(v: Pair) -> Pair {
+            unsafe { Pair(_mm256_sqrt_ps(v.0), _mm256_sqrt_ps(v.1)) }
+        }
+
+        #[inline(always)]
+        fn abs(v: Pair) -> Pair {
+            unsafe {
+                let sign = _mm256_set1_ps(-0.0);
+                Pair(_mm256_andnot_ps(sign, v.0), _mm256_andnot_ps(sign, v.1))
+            }
+        }
+
+        #[inline(always)]
+        fn less(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn equal(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_EQ_OQ>(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn and(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_and_ps(a.0, b.0), _mm256_and_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn select(mask: Pair, a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_blendv_ps(b.0, a.0, mask.0), _mm256_blendv_ps(b.1, a.1, mask.1)) }
+        }
+
+        #[inline(always)]
+        fn nearest(v: Pair, low: i32, high: i32) -> Pair {
+            let half = |v: __m256| unsafe {
+                let bits = _mm256_castps_si256(_mm256_add_ps(v, _mm256_set1_ps(MAGIC)));
+                let whole = _mm256_and_si256(bits, _mm256_set1_epi32(MANTISSA));
+                let whole = _mm256_sub_epi32(whole, _mm256_set1_epi32(MIDDLE));
+                let cut = _mm256_min_epi32(whole, _mm256_set1_epi32(high));
+                _mm256_cvtepi32_ps(_mm256_max_epi32(cut, _mm256_set1_epi32(low)))
+            };
+            Pair(half(v.0), half(v.1))
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    // SAFETY (of every intrinsic here): code at this level runs only where the processor has AVX-512 F and DQ.
+    impl Lanes for Avx512 {
+        type V = __m512;
+        type Mask = __mmask16;
+
+        #[inline(always)]
+        fn load(x: &[f32; 16]) -> __m512 {
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(v: __m512) -> [f32; 16] {
+            let mut x = [0.0; 16];
+            unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) };
+            x
+        }
+
+        #[inline(always)]
+        fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn div(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn sqrt(v: __m512) -> __m512 {
+            unsafe { _mm512_sqrt_ps(v) }
+        }
+
+        #[inline(always)]
+        fn abs(v: __m512) -> __m512 {
+            unsafe { _mm512_abs_ps(v) }
+        }
+
+        #[inline(always)]
+        fn less(a: __m512, b: __m512) -> __mmask16 {
+            unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+        }
+
+        #[inline(always)]
+        fn equal(a: __m512, b: __m512) -> __mmask16 {
+            unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+        }
+
+        #[inline(always)]
+        fn and(a: __mmask16, b: __mmask16) -> __mmask16 {
+            a & b
+        }
+
+        #[inline(always)]
+        fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mask_blend_ps(mask, b, a) }
+        }
+
+        #[inline(always)]
+        fn nearest(v: __m512, low: i32, high: i32) -> __m512 {
+            unsafe {
+                let bits = _mm512_castps_si512(_mm512_add_ps(v, _mm512_set1_ps(MAGIC)));
+                let whole = _mm512_and_si512(bits, _mm512_set1_epi32(MANTISSA));
+                let whole = _mm512_sub_epi32(whole, _mm512_set1_epi32(MIDDLE));
+                let cut = _mm512_min_epi32(whole, _mm512_set1_epi32(high));
+                _mm512_cvtepi32_ps(_mm512_max_epi32(cut, _mm512_set1_epi32(low)))
+            }
+        }
+    }
+}
