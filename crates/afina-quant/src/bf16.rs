@@ -50,7 +50,7 @@ impl Block for Bf16 {
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (brain, out) in bytes.as_chunks::<BYTES>().0.iter().zip(values) {
             *out = f32::from_bits(u32::from(u16::from_le_bytes(*brain)) << 16);
         }

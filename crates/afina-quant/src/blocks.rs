@@ -15,7 +15,7 @@ pub(crate) trait Block {
     fn encode_blocks<L: Lanes>(values: &[f32], bytes: &mut [u8]);
 
     /// Decodes whole blocks. `#[inline(always)]` too.
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]);
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]);
 
     /// Whether what a block is multiplied with is finite: a scale above f16's 65504 is not.
     fn is_finite(block: &[u8]) -> bool;
@@ -27,10 +27,35 @@ pub(crate) trait Block {
 /// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
 pub(crate) fn encode<B: Block>(values: &[f32], bytes: &mut [u8]) {
     assert_whole::<B>(values.len(), bytes.len());
-    if let Some(index) = first_not_finite(values) {
+    if lanes::encode::<B>(Level::detect(), values, bytes) == Err(Fault::NotFinite) {
+        let index = values.iter().position(|value| !value.is_finite()).expect("one was seen");
         panic!("value {index} is {}: {} holds finite numbers", values[index], B::NAME);
     }
-    lanes::encode::<B>(Level::detect(), values, bytes);
+}
+
+/// What is wrong with blocks of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A value is an infinity or NaN.
+    NotFinite,
+    /// A scale, or in a format without scales a number, is.
+    TooLarge,
+}
+
+/// Encodes whole blocks after looking at their values, and looks at their scales.
+#[inline(always)]
+pub(crate) fn encode_checked<B: Block, L: Lanes>(values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
+    // Integers, and no way out of the loops: so they are vectorized.
+    let largest = values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7FFF_FFFF));
+    if largest >= f32::INFINITY.to_bits() {
+        return Err(Fault::NotFinite);
+    }
+    B::encode_blocks::<L>(values, bytes);
+    let mut finite = true;
+    for block in bytes.chunks_exact(B::BYTES) {
+        finite &= B::is_finite(block);
+    }
+    if finite { Ok(()) } else { Err(Fault::TooLarge) }
 }
 
 /// Decodes whole blocks.
@@ -45,17 +70,6 @@ pub(crate) fn decode<B: Block>(bytes: &[u8], values: &mut [f32]) {
 fn assert_whole<B: Block>(values: usize, bytes: usize) {
     assert_eq!(values % B::VALUES, 0, "{} has blocks of {} values", B::NAME, B::VALUES);
     assert_eq!(bytes, values / B::VALUES * B::BYTES, "{} has {} bytes a block", B::NAME, B::BYTES);
-}
-
-/// The index of the first infinity or NaN.
-pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
-    const EXPONENT: u32 = 0x7F80_0000;
-    // Without a way out of the inner loop, it is vectorized.
-    let piece = values
-        .chunks(1024)
-        .position(|piece| piece.iter().fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT)))?;
-    let index = values[piece * 1024..].iter().position(|value| !value.is_finite())?;
-    Some(piece * 1024 + index)
 }
 
 /// Whether the f16 in the first two bytes is finite.

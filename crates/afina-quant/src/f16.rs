@@ -47,14 +47,14 @@ pub fn decode(bytes: &[u8], values: &mut [f32]) {
 
 /// The half in the first two bytes, as the block formats store their scales.
 #[inline(always)]
-pub(crate) fn read(bytes: &[u8]) -> f32 {
-    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+pub(crate) fn read<L: Lanes>(bytes: &[u8]) -> f32 {
+    L::of_half(u16::from_le_bytes([bytes[0], bytes[1]]))
 }
 
 /// Stores `value` as a half in the first two bytes.
 #[inline(always)]
-pub(crate) fn write(value: f32, bytes: &mut [u8]) {
-    bytes[..BYTES].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+pub(crate) fn write<L: Lanes>(value: f32, bytes: &mut [u8]) {
+    bytes[..BYTES].copy_from_slice(&L::to_half(value).to_le_bytes());
 }
 
 pub(crate) struct F16;
@@ -70,7 +70,7 @@ impl Block for F16 {
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         decode(bytes, values);
     }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     bf16::Bf16,
-    blocks::{Block, first_not_finite},
+    blocks::Block,
     f16::F16,
     lanes::{self, Level},
     q4_0::Q4_0,
@@ -172,17 +172,11 @@ impl Format {
         let level = Level::detect();
         let piece_bytes = PIECE / self.block() * self.block_bytes();
         let sound = values.par_chunks(PIECE).zip(bytes.par_chunks_mut(piece_bytes)).map(|(values, bytes)| {
-            if first_not_finite(values).is_some() {
-                return false;
-            }
-            of_block!(self, B => {
-                lanes::encode::<B>(level, values, bytes);
-                first_too_large::<B>(bytes).is_none()
-            }, {
+            of_block!(self, B => lanes::encode::<B>(level, values, bytes).is_ok(), {
                 for (value, out) in values.iter().zip(bytes.as_chunks_mut::<4>().0) {
                     *out = value.to_le_bytes();
                 }
-                true
+                values.iter().fold(true, |finite, value| finite & value.is_finite())
             })
         });
         if sound.all(|sound| sound) { Ok(()) } else { Err(self.first_fault(values)) }
@@ -217,14 +211,12 @@ impl Format {
 
     /// What is wrong with `values`, in their order: only after an encoding failed.
     fn first_fault(self, values: &[f32]) -> FormatError {
-        if let Some(index) = first_not_finite(values) {
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return FormatError::NotFinite { index, value: values[index] };
         }
-        let index = of_block!(self, B => {
-            let mut bytes = vec![0; values.len() / B::VALUES * B::BYTES];
-            lanes::encode::<B>(Level::detect(), values, &mut bytes);
-            first_too_large::<B>(&bytes).expect("a block was too large") * B::VALUES
-        }, unreachable!("f32 holds every finite value"));
+        let mut bytes = vec![0; self.block_bytes()];
+        let too_large = |values: &[f32]| of_block!(self, B => lanes::encode::<B>(Level::detect(), values, &mut bytes).is_err(), false);
+        let index = values.chunks(self.block()).position(too_large).expect("a block was too large") * self.block();
         let block = &values[index..index + self.block()];
         let value =
             block.iter().fold(0.0_f32, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
@@ -246,16 +238,6 @@ impl Format {
             Format::Q6_K => F16_MAX * 128.0 * 32.0,
         }
     }
-}
-
-/// The first block whose scale is an infinity or NaN.
-fn first_too_large<B: Block>(bytes: &[u8]) -> Option<usize> {
-    // Without a way out of the inner loop, it is vectorized.
-    let piece = bytes
-        .chunks(64 * B::BYTES)
-        .position(|piece| piece.chunks_exact(B::BYTES).fold(false, |found, block| found | !B::is_finite(block)))?;
-    let block = bytes[piece * 64 * B::BYTES..].chunks_exact(B::BYTES).position(|block| !B::is_finite(block))?;
-    Some(piece * 64 + block)
 }
 
 impl fmt::Display for Format {

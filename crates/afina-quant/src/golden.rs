@@ -14,7 +14,7 @@ pub(crate) fn check_values<B: Block>(format: &str) {
                 return;
             }
             let mut bytes = vec![0; blocks.len() / 2];
-            lanes::encode::<B>(*level, values, &mut bytes);
+            let _ = lanes::encode::<B>(*level, values, &mut bytes);
             assert_eq!(hex(&bytes), blocks, "encoding {values:?} at {level:?}");
             let mut decoded = vec![0.0; values.len()];
             lanes::decode::<B>(*level, &bytes, &mut decoded);
@@ -72,7 +72,7 @@ pub(crate) fn check_blocks<B: Block>(format: &str) {
         let values: Vec<f32> = (0..count as u64).map(|index| value(rule, exponent, seed, index)).collect();
         for level in Level::available() {
             let mut bytes = vec![0; blocks.len() / 2];
-            lanes::encode::<B>(*level, &values, &mut bytes);
+            let _ = lanes::encode::<B>(*level, &values, &mut bytes);
             assert_eq!(hex(&bytes), blocks, "encoding `{name} {rule} {exponent} {seed:x}` at {level:?}");
             let mut decoded = vec![0.0; count];
             lanes::decode::<B>(*level, &bytes, &mut decoded);

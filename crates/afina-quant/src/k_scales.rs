@@ -36,14 +36,14 @@ pub(crate) fn encode<L: Lanes>(
         let found = scale_and_min::<L>(&x, steps);
         for (half, (block, out)) in blocks.iter().zip(bytes.chunks_exact_mut(block_bytes)).enumerate() {
             let (head, rest) = out.split_at_mut(HEAD);
-            write(&head_and_numbers(block, &found, half * 8, steps.largest, head), rest);
+            write(&head_and_numbers::<L>(block, &found, half * 8, steps.largest, head), rest);
         }
     }
 }
 
 /// Rounds the eight scales and minima to six bits, and gives each value the number that fits the rounded ones.
 #[inline(always)]
-fn head_and_numbers(
+fn head_and_numbers<L: Lanes>(
     x: &[f32; VALUES],
     found: &ScaleAndMin,
     first_group: usize,
@@ -56,8 +56,8 @@ fn head_and_numbers(
     let max_min = mins.iter().fold(0.0, |max, min| if *min > max { *min } else { max });
     let inverse_scale = if max_scale > 0.0 { 63.0 / max_scale } else { 0.0 };
     let inverse_min = if max_min > 0.0 { 63.0 / max_min } else { 0.0 };
-    f16::write(max_scale / 63.0, head);
-    f16::write(max_min / 63.0, &mut head[2..]);
+    f16::write::<L>(max_scale / 63.0, head);
+    f16::write::<L>(max_min / 63.0, &mut head[2..]);
     let packed = &mut head[4..];
     for j in 0..8 {
         // Through a byte first, as ggml does: what is negative becomes large, and is cut.
@@ -75,11 +75,14 @@ fn head_and_numbers(
 
     let mut numbers = [0; VALUES];
     let groups = numbers.as_chunks_mut::<32>().0.iter_mut().zip(x.as_chunks::<32>().0);
-    for (j, ((numbers, x), (d, m))) in groups.zip(scales_and_mins(head)).enumerate() {
+    for (j, ((numbers, x), (d, m))) in groups.zip(scales_and_mins::<L>(head)).enumerate() {
         if d == 0.0 {
             *numbers = x.map(|x| found.number(first_group + j, x, largest));
         } else {
-            *numbers = x.map(|x| nearest_int((x + m) / d).clamp(0, largest) as u8);
+            let (m, d) = (L::splat(m), L::splat(d));
+            for (numbers, x) in numbers.as_chunks_mut::<16>().0.iter_mut().zip(x.as_chunks::<16>().0) {
+                *numbers = L::bytes(L::nearest(L::div(L::add(L::load(x), m), d), 0, largest));
+            }
         }
     }
     numbers
@@ -87,8 +90,8 @@ fn head_and_numbers(
 
 /// The eight groups' scales and minima, from a block's head.
 #[inline(always)]
-pub(crate) fn scales_and_mins(head: &[u8]) -> [(f32, f32); 8] {
-    let (d, dmin) = (f16::read(head), f16::read(&head[2..]));
+pub(crate) fn scales_and_mins<L: Lanes>(head: &[u8]) -> [(f32, f32); 8] {
+    let (d, dmin) = (f16::read::<L>(head), f16::read::<L>(&head[2..]));
     let packed = &head[4..HEAD];
     std::array::from_fn(|j| {
         let (scale, min) = if j < 4 {

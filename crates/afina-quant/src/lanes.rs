@@ -3,7 +3,9 @@
 //! Code is written once over [`Lanes`] and compiled for each [`Level`]. No level multiplies and adds in one step: ggml's
 //! reference functions are built without FMA, and a product that is not rounded before it is added gives other blocks.
 
-use crate::blocks::Block;
+use half::f16;
+
+use crate::blocks::{self, Block, Fault};
 
 /// The vector instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +44,18 @@ impl Level {
 }
 
 /// Encodes whole blocks at a level that [`Level::detect`] or below allows.
-pub(crate) fn encode<B: Block>(level: Level, values: &[f32], bytes: &mut [u8]) {
+///
+/// Nothing is encoded where a value is not finite; all is where a scale is too large.
+pub(crate) fn encode<B: Block>(level: Level, values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,f16c")]
-        unsafe fn avx2<B: Block>(values: &[f32], bytes: &mut [u8]) {
-            B::encode_blocks::<x86::Avx2>(values, bytes);
+        unsafe fn avx2<B: Block>(values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
+            blocks::encode_checked::<B, x86::Avx2>(values, bytes)
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        unsafe fn avx512<B: Block>(values: &[f32], bytes: &mut [u8]) {
-            B::encode_blocks::<x86::Avx512>(values, bytes);
+        unsafe fn avx512<B: Block>(values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
+            blocks::encode_checked::<B, x86::Avx512>(values, bytes)
         }
         match level {
             // SAFETY: the level was detected.
@@ -62,7 +66,7 @@ pub(crate) fn encode<B: Block>(level: Level, values: &[f32], bytes: &mut [u8]) {
         }
     }
     let _ = level;
-    B::encode_blocks::<Portable>(values, bytes);
+    blocks::encode_checked::<B, Portable>(values, bytes)
 }
 
 /// Decodes whole blocks at a level that [`Level::detect`] or below allows.
@@ -71,11 +75,11 @@ pub(crate) fn decode<B: Block>(level: Level, bytes: &[u8], values: &mut [f32]) {
     {
         #[target_feature(enable = "avx2,f16c")]
         unsafe fn avx2<B: Block>(bytes: &[u8], values: &mut [f32]) {
-            B::decode_blocks(bytes, values);
+            B::decode_blocks::<x86::Avx2>(bytes, values);
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
         unsafe fn avx512<B: Block>(bytes: &[u8], values: &mut [f32]) {
-            B::decode_blocks(bytes, values);
+            B::decode_blocks::<x86::Avx512>(bytes, values);
         }
         match level {
             // SAFETY: the level was detected.
@@ -86,7 +90,7 @@ pub(crate) fn decode<B: Block>(level: Level, bytes: &[u8], values: &mut [f32]) {
         }
     }
     let _ = level;
-    B::decode_blocks(bytes, values);
+    B::decode_blocks::<Portable>(bytes, values);
 }
 
 /// Sixteen floats; every operation rounds each lane as the single operation does.
@@ -111,6 +115,29 @@ pub(crate) trait Lanes: Copy {
     fn select(mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
     /// [`nearest_int`](crate::nearest::nearest_int), cut to `low..=high`, as floats.
     fn nearest(v: Self::V, low: i32, high: i32) -> Self::V;
+    /// [`truncate_to_i8`](crate::nearest::truncate_to_i8).
+    fn truncate(v: Self::V) -> [i8; 16];
+    /// Whole numbers from 0 to 255.
+    #[inline(always)]
+    fn bytes(v: Self::V) -> [u8; 16] {
+        let signed = Self::truncate(v);
+        let mut bytes = [0; 16];
+        for (byte, signed) in bytes.iter_mut().zip(signed) {
+            *byte = signed as u8;
+        }
+        bytes
+    }
+    /// The smallest and the largest lane of numbers, either zero where both are.
+    fn smallest(v: Self::V) -> f32;
+    fn largest(v: Self::V) -> f32;
+    /// The smaller and the larger of numbers, lane by lane, either zero where both are.
+    fn min(a: Self::V, b: Self::V) -> Self::V;
+    fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// A bit for each lane, the first the lowest.
+    fn bits(mask: Self::Mask) -> u32;
+    /// The nearest half, half to even.
+    fn to_half(x: f32) -> u16;
+    fn of_half(half: u16) -> f32;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,6 +215,46 @@ impl Lanes for Portable {
     #[inline(always)]
     fn nearest(v: [f32; 16], low: i32, high: i32) -> [f32; 16] {
         v.map(|x| crate::nearest::nearest_int(x).clamp(low, high) as f32)
+    }
+
+    #[inline(always)]
+    fn truncate(v: [f32; 16]) -> [i8; 16] {
+        v.map(crate::nearest::truncate_to_i8)
+    }
+
+    #[inline(always)]
+    fn smallest(v: [f32; 16]) -> f32 {
+        v.into_iter().fold(f32::INFINITY, f32::min)
+    }
+
+    #[inline(always)]
+    fn largest(v: [f32; 16]) -> f32 {
+        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    #[inline(always)]
+    fn min(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn max(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn bits(mask: [bool; 16]) -> u32 {
+        mask.into_iter().enumerate().fold(0, |bits, (i, bit)| bits | (u32::from(bit) << i))
+    }
+
+    #[inline(always)]
+    fn to_half(x: f32) -> u16 {
+        f16::from_f32(x).to_bits()
+    }
+
+    #[inline(always)]
+    fn of_half(half: u16) -> f32 {
+        f16::from_bits(half).to_f32()
     }
 }
 
@@ -283,14 +350,78 @@ mod x86 {
 
         #[inline(always)]
         fn nearest(v: Pair, low: i32, high: i32) -> Pair {
-            let half = |v: __m256| unsafe {
-                let bits = _mm256_castps_si256(_mm256_add_ps(v, _mm256_set1_ps(MAGIC)));
-                let whole = _mm256_and_si256(bits, _mm256_set1_epi32(MANTISSA));
-                let whole = _mm256_sub_epi32(whole, _mm256_set1_epi32(MIDDLE));
-                let cut = _mm256_min_epi32(whole, _mm256_set1_epi32(high));
-                _mm256_cvtepi32_ps(_mm256_max_epi32(cut, _mm256_set1_epi32(low)))
-            };
-            Pair(half(v.0), half(v.1))
+            unsafe { Pair(nearest(v.0, low, high), nearest(v.1, low, high)) }
+        }
+
+        #[inline(always)]
+        fn truncate(v: Pair) -> [i8; 16] {
+            let mut out = [0; 16];
+            unsafe {
+                // What does not fit has a low byte of zero.
+                let byte = _mm256_set1_epi32(0xFF);
+                let low = _mm256_and_si256(_mm256_cvttps_epi32(v.0), byte);
+                let high = _mm256_and_si256(_mm256_cvttps_epi32(v.1), byte);
+                let both = _mm256_permute4x64_epi64::<0xD8>(_mm256_packus_epi32(low, high));
+                let both = _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+                _mm_storeu_si128(out.as_mut_ptr().cast(), both);
+            }
+            out
+        }
+
+        #[inline(always)]
+        fn smallest(v: Pair) -> f32 {
+            unsafe {
+                let eight = _mm256_min_ps(v.0, v.1);
+                let four = _mm_min_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+                let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_min_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+
+        #[inline(always)]
+        fn largest(v: Pair) -> f32 {
+            unsafe {
+                let eight = _mm256_max_ps(v.0, v.1);
+                let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+
+        #[inline(always)]
+        fn min(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn max(a: Pair, b: Pair) -> Pair {
+            unsafe { Pair(_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)) }
+        }
+
+        #[inline(always)]
+        fn bits(mask: Pair) -> u32 {
+            unsafe { (_mm256_movemask_ps(mask.0) | (_mm256_movemask_ps(mask.1) << 8)) as u32 }
+        }
+
+        #[inline(always)]
+        fn to_half(x: f32) -> u16 {
+            unsafe { _mm_cvtsi128_si32(_mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm_set_ss(x))) as u16 }
+        }
+
+        #[inline(always)]
+        fn of_half(half: u16) -> f32 {
+            unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(half)))) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn nearest(v: __m256, low: i32, high: i32) -> __m256 {
+        unsafe {
+            let bits = _mm256_castps_si256(_mm256_add_ps(v, _mm256_set1_ps(MAGIC)));
+            let whole = _mm256_and_si256(bits, _mm256_set1_epi32(MANTISSA));
+            let whole = _mm256_sub_epi32(whole, _mm256_set1_epi32(MIDDLE));
+            let cut = _mm256_min_epi32(whole, _mm256_set1_epi32(high));
+            _mm256_cvtepi32_ps(_mm256_max_epi32(cut, _mm256_set1_epi32(low)))
         }
     }
 
@@ -378,6 +509,49 @@ mod x86 {
                 let cut = _mm512_min_epi32(whole, _mm512_set1_epi32(high));
                 _mm512_cvtepi32_ps(_mm512_max_epi32(cut, _mm512_set1_epi32(low)))
             }
+        }
+
+        #[inline(always)]
+        fn truncate(v: __m512) -> [i8; 16] {
+            let mut out = [0; 16];
+            // What does not fit has a low byte of zero.
+            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v))) };
+            out
+        }
+
+        #[inline(always)]
+        fn smallest(v: __m512) -> f32 {
+            unsafe { _mm512_reduce_min_ps(v) }
+        }
+
+        #[inline(always)]
+        fn largest(v: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(v) }
+        }
+
+        #[inline(always)]
+        fn min(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn bits(mask: __mmask16) -> u32 {
+            u32::from(mask)
+        }
+
+        #[inline(always)]
+        fn to_half(x: f32) -> u16 {
+            unsafe { _mm_cvtsi128_si32(_mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm_set_ss(x))) as u16 }
+        }
+
+        #[inline(always)]
+        fn of_half(half: u16) -> f32 {
+            unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(half)))) }
         }
     }
 }

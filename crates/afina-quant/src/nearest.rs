@@ -1,4 +1,6 @@
-//! C's conversions of floats to integers, as ggml's functions do them on x86.
+//! C's conversions of floats to integers, as ggml's functions do them on x86; and the limits of a block.
+
+use crate::lanes::Lanes;
 
 /// 1.5 · 2²³: added to a float below 2²² in magnitude, it leaves the nearest integer (half to even) in the mantissa.
 pub(crate) const MAGIC: f32 = 12_582_912.0;
@@ -25,40 +27,30 @@ pub(crate) fn truncate_to_i8(x: f32) -> i8 {
 
 /// The value of largest magnitude, the first of equal ones; 0.0 where all are zeros of either sign.
 #[inline(always)]
-pub(crate) fn largest<const N: usize>(x: &[f32; N]) -> f32 {
-    // As integers, the largest of the positive and the largest of the negative: sums of floats have an order, maxima of
-    // integers have none, and are taken sixteen at a time.
-    let mut positive = i32::MIN;
-    let mut negative = 0;
-    for value in x {
-        positive = positive.max(value.to_bits() as i32);
-        negative = negative.max(value.to_bits());
+pub(crate) fn largest<L: Lanes>(x: &[f32; 32]) -> f32 {
+    let [low, high] = halves::<L>(x);
+    let magnitude = L::largest(L::max(L::abs(low), L::abs(high)));
+    if magnitude == 0.0 {
+        return 0.0;
     }
-    let positive = positive.max(0);
-    let negative = if negative >> 31 == 1 { (negative & 0x7FFF_FFFF) as i32 } else { 0 };
-    if positive > negative {
-        f32::from_bits(positive as u32)
-    } else if negative > positive {
-        -f32::from_bits(negative as u32)
-    } else {
-        let magnitude = f32::from_bits(positive as u32);
-        let first = x.iter().find(|value| value.abs() == magnitude);
-        if magnitude == 0.0 { 0.0 } else { *first.expect("the magnitude is that of a value") }
-    }
+    let (positive, negative) = (L::splat(magnitude), L::splat(-magnitude));
+    let positive = L::bits(L::equal(low, positive)) | (L::bits(L::equal(high, positive)) << 16);
+    let negative = L::bits(L::equal(low, negative)) | (L::bits(L::equal(high, negative)) << 16);
+    if positive.trailing_zeros() < negative.trailing_zeros() { magnitude } else { -magnitude }
+}
+
+/// The largest magnitude.
+#[inline(always)]
+pub(crate) fn largest_magnitude<L: Lanes>(x: &[f32; 32]) -> f32 {
+    let [low, high] = halves::<L>(x);
+    L::largest(L::max(L::abs(low), L::abs(high)))
 }
 
 /// The smallest and the largest value, the first of 0.0 and -0.0.
 #[inline(always)]
-pub(crate) fn range<const N: usize>(x: &[f32; N]) -> (f32, f32) {
-    // The order of floats as an order of integers, for the reason given above.
-    let key = |bits: i32| bits ^ ((bits >> 31) & 0x7FFF_FFFF);
-    let (mut min, mut max) = (i32::MAX, i32::MIN);
-    for value in x {
-        let key = key(value.to_bits() as i32);
-        min = min.min(key);
-        max = max.max(key);
-    }
-    let (min, max) = (f32::from_bits(key(min) as u32), f32::from_bits(key(max) as u32));
+pub(crate) fn range<L: Lanes>(x: &[f32; 32]) -> (f32, f32) {
+    let [low, high] = halves::<L>(x);
+    let (min, max) = (L::smallest(L::min(low, high)), L::largest(L::max(low, high)));
     if min != 0.0 && max != 0.0 {
         return (min, max);
     }
@@ -67,19 +59,22 @@ pub(crate) fn range<const N: usize>(x: &[f32; N]) -> (f32, f32) {
     (min, max)
 }
 
-/// The largest magnitude.
+/// A block of 32 as two times sixteen lanes.
 #[inline(always)]
-pub(crate) fn largest_magnitude<const N: usize>(x: &[f32; N]) -> f32 {
-    let mut largest = 0;
-    for value in x {
-        largest = largest.max(value.to_bits() & 0x7FFF_FFFF);
-    }
-    f32::from_bits(largest)
+pub(crate) fn halves<L: Lanes>(x: &[f32; 32]) -> [L::V; 2] {
+    let [low, high] = x.as_chunks::<16>().0 else { unreachable!("32 are two times 16") };
+    [L::load(low), L::load(high)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::Portable;
+
+    /// A block that begins with `x`, the last of which fills it.
+    fn block(x: &[f32]) -> [f32; 32] {
+        std::array::from_fn(|i| x[i.min(x.len() - 1)])
+    }
 
     #[test]
     fn ties_go_to_the_even_integer() {
@@ -92,6 +87,7 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_magnitudes_is_the_largest() {
+        let largest = |x: &[f32]| largest::<Portable>(&block(x));
         assert_eq!(largest(&[1.0, -3.0, 3.0, 2.0]), -3.0);
         assert_eq!(largest(&[1.0, 3.0, -3.0, 2.0]), 3.0);
         assert_eq!(largest(&[-1.0, -0.5, -2.0, -0.25]), -2.0);
@@ -101,6 +97,7 @@ mod tests {
 
     #[test]
     fn the_first_of_both_zeros_is_the_limit_of_a_range() {
+        let range = |x: &[f32]| range::<Portable>(&block(x));
         let signs = |(min, max): (f32, f32)| (min.to_bits(), max.to_bits());
         assert_eq!(signs(range(&[0.0, -0.0, 1.0])), (0, 1.0_f32.to_bits()));
         assert_eq!(signs(range(&[-0.0, 0.0, -1.0])), ((-1.0_f32).to_bits(), (-0.0_f32).to_bits()));

@@ -7,7 +7,7 @@ use crate::{
     blocks::{self, Block},
     f16,
     lanes::Lanes,
-    nearest::{range, truncate_to_i8},
+    nearest::{halves, range},
 };
 
 /// Values in a block.
@@ -44,23 +44,27 @@ impl Block for Q4_1 {
     #[inline(always)]
     fn encode_blocks<L: Lanes>(values: &[f32], bytes: &mut [u8]) {
         for (x, out) in values.as_chunks::<BLOCK>().0.iter().zip(bytes.as_chunks_mut::<BYTES>().0) {
-            let (min, max) = range(x);
+            let (min, max) = range::<L>(x);
             let d = (max - min) / 15.0;
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            f16::write(d, out);
-            f16::write(min, &mut out[2..]);
-            let q = x.map(|value| truncate_to_i8((value - min) * inverse + 0.5).min(15) as u8);
-            for (j, out) in out[4..].iter_mut().enumerate() {
-                *out = q[j] | (q[j + 16] << 4);
+            f16::write::<L>(d, out);
+            f16::write::<L>(min, &mut out[2..]);
+            let [low, high] = halves::<L>(x);
+            let (low, high) = (
+                L::truncate(L::add(L::mul(L::sub(low, L::splat(min)), L::splat(inverse)), L::splat(0.5))),
+                L::truncate(L::add(L::mul(L::sub(high, L::splat(min)), L::splat(inverse)), L::splat(0.5))),
+            );
+            for (out, (low, high)) in out[4..].iter_mut().zip(low.iter().zip(&high)) {
+                *out = (*low).min(15) as u8 | ((*high).min(15) as u8) << 4;
             }
         }
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (block, y) in bytes.as_chunks::<BYTES>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0) {
-            let d = f16::read(block);
-            let m = f16::read(&block[2..]);
+            let d = f16::read::<L>(block);
+            let m = f16::read::<L>(&block[2..]);
             let (low, high) = y.split_at_mut(BLOCK / 2);
             for (q, (low, high)) in block[4..].iter().zip(low.iter_mut().zip(high)) {
                 *low = f32::from(q & 15) * d + m;

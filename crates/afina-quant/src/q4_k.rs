@@ -55,9 +55,9 @@ impl Block for Q4_K {
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (block, y) in bytes.as_chunks::<BYTES>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0) {
-            let scales = scales_and_mins(block);
+            let scales = scales_and_mins::<L>(block);
             let pairs = scales.as_chunks::<2>().0.iter().zip(block[HEAD..].as_chunks::<32>().0);
             for (([low, high], q), y) in pairs.zip(y.as_chunks_mut::<64>().0) {
                 for (j, q) in q.iter().enumerate() {

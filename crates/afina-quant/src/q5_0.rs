@@ -9,7 +9,7 @@ use crate::{
     f16,
     high_bits::{pack, unpack},
     lanes::Lanes,
-    nearest::{largest, truncate_to_i8},
+    nearest::{halves, largest},
 };
 
 /// Values in a block.
@@ -46,18 +46,22 @@ impl Block for Q5_0 {
     #[inline(always)]
     fn encode_blocks<L: Lanes>(values: &[f32], bytes: &mut [u8]) {
         for (x, out) in values.as_chunks::<BLOCK>().0.iter().zip(bytes.as_chunks_mut::<BYTES>().0) {
-            let d = largest(x) / -16.0;
+            let d = largest::<L>(x) / -16.0;
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            f16::write(d, out);
-            let q = x.map(|value| truncate_to_i8(value * inverse + 16.5).min(31) as u8);
-            pack(&q, &mut out[2..]);
+            f16::write::<L>(d, out);
+            let [low, high] = halves::<L>(x);
+            let (low, high) = (
+                L::truncate(L::add(L::mul(low, L::splat(inverse)), L::splat(16.5))),
+                L::truncate(L::add(L::mul(high, L::splat(inverse)), L::splat(16.5))),
+            );
+            pack(low, high, 31, &mut out[2..]);
         }
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (block, y) in bytes.as_chunks::<BYTES>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0) {
-            let d = f16::read(block);
+            let d = f16::read::<L>(block);
             let q = unpack(&block[2..]);
             for (value, q) in y.iter_mut().zip(q) {
                 *value = f32::from(q as i8 - 16) * d;

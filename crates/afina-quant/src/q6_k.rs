@@ -72,8 +72,8 @@ impl Block for Q6_K {
                 continue;
             }
             let inverse = -128.0 / largest;
-            f16::write(1.0 / inverse, &mut out[D..]);
-            let d = f16::read(&out[D..]);
+            f16::write::<L>(1.0 / inverse, &mut out[D..]);
+            let d = f16::read::<L>(&out[D..]);
 
             let mut numbers = [0; BLOCK];
             let groups = numbers.as_chunks_mut::<GROUP>().0.iter_mut().zip(x.as_chunks::<GROUP>().0);
@@ -84,7 +84,8 @@ impl Block for Q6_K {
                 if d == 0.0 {
                     *numbers = x.map(|x| found.number(j, x));
                 } else {
-                    *numbers = x.map(|x| (nearest_int(x / d).clamp(-32, 31) + 32) as u8);
+                    let number = L::nearest(L::div(L::load(x), L::splat(d)), -32, 31);
+                    *numbers = L::bytes(L::add(number, L::splat(32.0)));
                 }
             }
             let (low, rest) = out.split_at_mut(HIGH);
@@ -102,9 +103,9 @@ impl Block for Q6_K {
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (block, y) in bytes.as_chunks::<BYTES>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0) {
-            let d = f16::read(&block[D..]);
+            let d = f16::read::<L>(&block[D..]);
             let scales: [f32; 16] = std::array::from_fn(|j| d * f32::from(block[SCALES + j] as i8));
             let (low, rest) = block.split_at(HIGH);
             let halves = low.as_chunks::<64>().0.iter().zip(rest.as_chunks::<32>().0);

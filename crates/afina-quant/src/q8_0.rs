@@ -41,9 +41,9 @@ impl Block for Q8_0 {
     #[inline(always)]
     fn encode_blocks<L: Lanes>(values: &[f32], bytes: &mut [u8]) {
         for (x, out) in values.as_chunks::<BLOCK>().0.iter().zip(bytes.as_chunks_mut::<BYTES>().0) {
-            let d = largest_magnitude(x) / 127.0;
+            let d = largest_magnitude::<L>(x) / 127.0;
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            f16::write(d, out);
+            f16::write::<L>(d, out);
             for (q, value) in out[2..].iter_mut().zip(x) {
                 *q = truncate_to_i8((value * inverse).round()) as u8;
             }
@@ -51,9 +51,9 @@ impl Block for Q8_0 {
     }
 
     #[inline(always)]
-    fn decode_blocks(bytes: &[u8], values: &mut [f32]) {
+    fn decode_blocks<L: Lanes>(bytes: &[u8], values: &mut [f32]) {
         for (block, y) in bytes.as_chunks::<BYTES>().0.iter().zip(values.as_chunks_mut::<BLOCK>().0) {
-            let d = f16::read(block);
+            let d = f16::read::<L>(block);
             for (value, q) in y.iter_mut().zip(&block[2..]) {
                 *value = f32::from(*q as i8) * d;
             }

@@ -42,24 +42,13 @@ pub(crate) fn scale<L: Lanes>(x: &[[f32; 16]; 16]) -> Scale {
     }
     let is_zero = L::less(magnitude, L::splat(ZERO));
 
-    let try_inverse = |inverse: L::V| {
-        let (mut sum_lx, mut sum_l2) = (zero, zero);
-        for x in x {
-            let x = L::load(x);
-            let l = L::nearest(L::mul(inverse, x), -32, 31);
-            let w = L::mul(x, x);
-            sum_lx = L::add(sum_lx, L::mul(L::mul(w, x), l));
-            sum_l2 = L::add(sum_l2, L::mul(L::mul(w, l), l));
-        }
-        (sum_lx, sum_l2)
-    };
     let mut best_inverse = L::div(L::splat(-32.0), max);
-    let (sum_lx, sum_l2) = try_inverse(best_inverse);
+    let (sum_lx, sum_l2) = sums::<L>(x, best_inverse);
     let mut scale = L::select(L::equal(sum_l2, zero), zero, L::div(sum_lx, sum_l2));
     let mut best = L::mul(scale, sum_lx);
     for step in (-9..=9).filter(|step| *step != 0) {
         let inverse = L::div(L::splat(-(32.0 + 0.1 * step as f32)), max);
-        let (sum_lx, sum_l2) = try_inverse(inverse);
+        let (sum_lx, sum_l2) = sums::<L>(x, inverse);
         let better = L::less(L::mul(best, sum_l2), L::mul(sum_lx, sum_lx));
         let better = L::and(better, L::less(zero, sum_l2));
         best_inverse = L::select(better, inverse, best_inverse);
@@ -71,6 +60,20 @@ pub(crate) fn scale<L: Lanes>(x: &[[f32; 16]; 16]) -> Scale {
         inverse: L::store(best_inverse),
         is_zero: L::store(L::select(is_zero, L::splat(1.0), zero)),
     }
+}
+
+/// The sums of x²·x·l and of x²·l² over each group, with l the number that `inverse` gives x.
+#[inline(always)]
+fn sums<L: Lanes>(x: &[[f32; 16]; 16], inverse: L::V) -> (L::V, L::V) {
+    let (mut sum_lx, mut sum_l2) = (L::splat(0.0), L::splat(0.0));
+    for x in x {
+        let x = L::load(x);
+        let l = L::nearest(L::mul(inverse, x), -32, 31);
+        let w = L::mul(x, x);
+        sum_lx = L::add(sum_lx, L::mul(L::mul(w, x), l));
+        sum_l2 = L::add(sum_l2, L::mul(L::mul(w, l), l));
+    }
+    (sum_lx, sum_l2)
 }
 
 /// Which numbers [`scale_and_min`] searches for.
@@ -131,14 +134,6 @@ pub(crate) fn scale_and_min<L: Lanes>(x: &[[f32; 16]; 32], steps: &Steps) -> Sca
     let flat_min = min;
 
     let mut l = [zero; 32];
-    let error = |l: &[L::V; 32], scale: L::V, min: L::V| {
-        let mut error = zero;
-        for i in 0..32 {
-            let difference = L::sub(L::add(L::mul(scale, l[i]), min), L::load(&x[i]));
-            error = L::add(error, L::mul(w[i], L::mul(difference, difference)));
-        }
-        error
-    };
     let largest = steps.largest as f32;
     let mut best_inverse = L::div(L::splat(largest), L::sub(max, min));
     let mut best_offset = min;
@@ -146,7 +141,7 @@ pub(crate) fn scale_and_min<L: Lanes>(x: &[[f32; 16]; 32], steps: &Steps) -> Sca
     for (l, x) in l.iter_mut().zip(x) {
         *l = L::nearest(L::mul(best_inverse, L::sub(L::load(x), min)), 0, steps.largest);
     }
-    let mut best_error = error(&l, scale, min);
+    let mut best_error = error::<L>(x, &w, &l, scale, min);
     for step in 0..steps.count {
         let inverse = L::div(L::splat((steps.first + 0.1 * step as f32) + largest), L::sub(max, min));
         let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
@@ -164,7 +159,7 @@ pub(crate) fn scale_and_min<L: Lanes>(x: &[[f32; 16]; 32], steps: &Steps) -> Sca
         let above = L::less(zero, this_min);
         let this_scale = L::select(above, L::div(sum_xl, sum_l2), this_scale);
         let this_min = L::select(above, zero, this_min);
-        let this_error = error(&l, this_scale, this_min);
+        let this_error = error::<L>(x, &w, &l, this_scale, this_min);
         let better = L::and(L::less(this_error, best_error), L::less(zero, determinant));
         best_error = L::select(better, this_error, best_error);
         best_inverse = L::select(better, inverse, best_inverse);
@@ -178,4 +173,15 @@ pub(crate) fn scale_and_min<L: Lanes>(x: &[[f32; 16]; 32], steps: &Steps) -> Sca
         inverse: L::store(L::select(flat, zero, best_inverse)),
         offset: L::store(best_offset),
     }
+}
+
+/// The weighted square error of each group, with the numbers `l`.
+#[inline(always)]
+fn error<L: Lanes>(x: &[[f32; 16]; 32], w: &[L::V; 32], l: &[L::V; 32], scale: L::V, min: L::V) -> L::V {
+    let mut error = L::splat(0.0);
+    for i in 0..32 {
+        let difference = L::sub(L::add(L::mul(scale, l[i]), min), L::load(&x[i]));
+        error = L::add(error, L::mul(w[i], L::mul(difference, difference)));
+    }
+    error
 }
