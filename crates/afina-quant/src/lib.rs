@@ -6,6 +6,7 @@
 pub mod bf16;
 pub mod f16;
 pub mod format;
+pub mod mix;
 pub mod q4_0;
 pub mod q4_1;
 pub mod q4_k;
