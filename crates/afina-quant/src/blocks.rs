@@ -1,6 +1,8 @@
 //! What the block formats have in common.
 
-use crate::lanes::{self, Lanes, Level};
+use std::marker::PhantomData;
+
+use crate::lanes::{self, Lanes, Level, Work};
 
 /// A format in which every so many values become a block of so many bytes.
 pub(crate) trait Block {
@@ -27,10 +29,24 @@ pub(crate) trait Block {
 /// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
 pub(crate) fn encode<B: Block>(values: &[f32], bytes: &mut [u8]) {
     assert_whole::<B>(values.len(), bytes.len());
-    if lanes::encode::<B>(Level::detect(), values, bytes) == Err(Fault::NotFinite) {
+    if encode_at::<B>(Level::detect(), values, bytes) == Err(Fault::NotFinite) {
         let index = values.iter().position(|value| !value.is_finite()).expect("one was seen");
         panic!("value {index} is {}: {} holds finite numbers", values[index], B::NAME);
     }
+}
+
+/// Decodes whole blocks.
+///
+/// # Panics
+/// If `bytes` is not a number of whole blocks, or `values` not as many.
+pub(crate) fn decode<B: Block>(bytes: &[u8], values: &mut [f32]) {
+    assert_whole::<B>(values.len(), bytes.len());
+    decode_at::<B>(Level::detect(), bytes, values);
+}
+
+fn assert_whole<B: Block>(values: usize, bytes: usize) {
+    assert_eq!(values % B::VALUES, 0, "{} has blocks of {} values", B::NAME, B::VALUES);
+    assert_eq!(bytes, values / B::VALUES * B::BYTES, "{} has {} bytes a block", B::NAME, B::BYTES);
 }
 
 /// What is wrong with blocks of values.
@@ -43,33 +59,65 @@ pub(crate) enum Fault {
 }
 
 /// Encodes whole blocks after looking at their values, and looks at their scales.
-#[inline(always)]
-pub(crate) fn encode_checked<B: Block, L: Lanes>(values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
-    // Integers, and no way out of the loops: so they are vectorized.
-    let largest = values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7FFF_FFFF));
-    if largest >= f32::INFINITY.to_bits() {
-        return Err(Fault::NotFinite);
+///
+/// Nothing is encoded where a value is not finite; all is where a scale is too large.
+pub(crate) struct Encode<'a, B> {
+    pub(crate) values: &'a [f32],
+    pub(crate) bytes: &'a mut [u8],
+    pub(crate) format: PhantomData<B>,
+}
+
+impl<B: Block> Work for Encode<'_, B> {
+    type Output = Result<(), Fault>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Result<(), Fault> {
+        if !all_finite(self.values) {
+            return Err(Fault::NotFinite);
+        }
+        B::encode_blocks::<L>(self.values, self.bytes);
+        let mut finite = true;
+        for block in self.bytes.chunks_exact(B::BYTES) {
+            finite &= B::is_finite(block);
+        }
+        if finite { Ok(()) } else { Err(Fault::TooLarge) }
     }
-    B::encode_blocks::<L>(values, bytes);
-    let mut finite = true;
-    for block in bytes.chunks_exact(B::BYTES) {
-        finite &= B::is_finite(block);
-    }
-    if finite { Ok(()) } else { Err(Fault::TooLarge) }
 }
 
 /// Decodes whole blocks.
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub(crate) fn decode<B: Block>(bytes: &[u8], values: &mut [f32]) {
-    assert_whole::<B>(values.len(), bytes.len());
-    lanes::decode::<B>(Level::detect(), bytes, values);
+pub(crate) struct Decode<'a, B> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) values: &'a mut [f32],
+    pub(crate) format: PhantomData<B>,
 }
 
-fn assert_whole<B: Block>(values: usize, bytes: usize) {
-    assert_eq!(values % B::VALUES, 0, "{} has blocks of {} values", B::NAME, B::VALUES);
-    assert_eq!(bytes, values / B::VALUES * B::BYTES, "{} has {} bytes a block", B::NAME, B::BYTES);
+impl<B: Block> Work for Decode<'_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        B::decode_blocks::<L>(self.bytes, self.values);
+    }
+}
+
+/// Encodes whole blocks at a level.
+pub(crate) fn encode_at<B: Block>(level: Level, values: &[f32], bytes: &mut [u8]) -> Result<(), Fault> {
+    lanes::run(level, Encode::<B> { values, bytes, format: PhantomData })
+}
+
+/// Decodes whole blocks at a level.
+pub(crate) fn decode_at<B: Block>(level: Level, bytes: &[u8], values: &mut [f32]) {
+    lanes::run(level, Decode::<B> { bytes, values, format: PhantomData });
+}
+
+#[inline(always)]
+pub(crate) fn all_finite(values: &[f32]) -> bool {
+    // Integers, and no way out of the loop: so it is vectorized.
+    let mut largest = 0;
+    for value in values {
+        largest = largest.max(value.to_bits() & 0x7FFF_FFFF);
+    }
+    largest < f32::INFINITY.to_bits()
 }
 
 /// Whether the f16 in the first two bytes is finite.

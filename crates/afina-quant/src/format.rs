@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use crate::{
     bf16::Bf16,
-    blocks::Block,
+    blocks::{Block, decode_at, encode_at},
     f16::F16,
-    lanes::{self, Level},
+    lanes::Level,
     q4_0::Q4_0,
     q4_1::Q4_1,
     q4_k::Q4_K,
@@ -172,7 +172,7 @@ impl Format {
         let level = Level::detect();
         let piece_bytes = PIECE / self.block() * self.block_bytes();
         let sound = values.par_chunks(PIECE).zip(bytes.par_chunks_mut(piece_bytes)).map(|(values, bytes)| {
-            of_block!(self, B => lanes::encode::<B>(level, values, bytes).is_ok(), {
+            of_block!(self, B => encode_at::<B>(level, values, bytes).is_ok(), {
                 for (value, out) in values.iter().zip(bytes.as_chunks_mut::<4>().0) {
                     *out = value.to_le_bytes();
                 }
@@ -188,7 +188,7 @@ impl Format {
         let level = Level::detect();
         let piece_bytes = PIECE / self.block() * self.block_bytes();
         bytes.par_chunks(piece_bytes).zip(values.par_chunks_mut(PIECE)).for_each(|(bytes, values)| {
-            of_block!(self, B => lanes::decode::<B>(level, bytes, values), {
+            of_block!(self, B => decode_at::<B>(level, bytes, values), {
                 for (bytes, value) in bytes.as_chunks::<4>().0.iter().zip(values) {
                     *value = f32::from_le_bytes(*bytes);
                 }
@@ -215,7 +215,8 @@ impl Format {
             return FormatError::NotFinite { index, value: values[index] };
         }
         let mut bytes = vec![0; self.block_bytes()];
-        let too_large = |values: &[f32]| of_block!(self, B => lanes::encode::<B>(Level::detect(), values, &mut bytes).is_err(), false);
+        let too_large =
+            |values: &[f32]| of_block!(self, B => encode_at::<B>(Level::detect(), values, &mut bytes).is_err(), false);
         let index = values.chunks(self.block()).position(too_large).expect("a block was too large") * self.block();
         let block = &values[index..index + self.block()];
         let value =

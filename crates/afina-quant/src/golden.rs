@@ -1,8 +1,8 @@
 //! Blocks that ggml's own functions wrote, for the tests of the formats: at every level of the processor.
 
 use crate::{
-    blocks::Block,
-    lanes::{self, Level},
+    blocks::{Block, decode_at, encode_at},
+    lanes::Level,
 };
 
 /// Every line `<format> <values> <blocks> <values again>` of `gguf/blocks.txt`, in hexadecimal little-endian bytes: the
@@ -14,10 +14,10 @@ pub(crate) fn check_values<B: Block>(format: &str) {
                 return;
             }
             let mut bytes = vec![0; blocks.len() / 2];
-            let _ = lanes::encode::<B>(*level, values, &mut bytes);
+            let _ = encode_at::<B>(*level, values, &mut bytes);
             assert_eq!(hex(&bytes), blocks, "encoding {values:?} at {level:?}");
             let mut decoded = vec![0.0; values.len()];
-            lanes::decode::<B>(*level, &bytes, &mut decoded);
+            decode_at::<B>(*level, &bytes, &mut decoded);
             assert_eq!(hex(&to_bytes(&decoded)), again, "decoding {blocks} at {level:?}");
         });
     }
@@ -72,10 +72,10 @@ pub(crate) fn check_blocks<B: Block>(format: &str) {
         let values: Vec<f32> = (0..count as u64).map(|index| value(rule, exponent, seed, index)).collect();
         for level in Level::available() {
             let mut bytes = vec![0; blocks.len() / 2];
-            let _ = lanes::encode::<B>(*level, &values, &mut bytes);
+            let _ = encode_at::<B>(*level, &values, &mut bytes);
             assert_eq!(hex(&bytes), blocks, "encoding `{name} {rule} {exponent} {seed:x}` at {level:?}");
             let mut decoded = vec![0.0; count];
-            lanes::decode::<B>(*level, &bytes, &mut decoded);
+            decode_at::<B>(*level, &bytes, &mut decoded);
             let found = format!("{:016x}", fnv(&to_bytes(&decoded)));
             assert_eq!(found, sum, "decoding `{name} {rule} {exponent} {seed:x}` at {level:?}");
         }

@@ -4,9 +4,11 @@
 //! have blocks of one value. All of them work on whole blocks of little-endian bytes, keep no state and allocate nothing.
 
 pub mod bf16;
+pub mod dynamic_map;
 pub mod f16;
 pub mod format;
 pub mod mix;
+pub mod nf4;
 pub mod q4_0;
 pub mod q4_1;
 pub mod q4_k;
