@@ -4,11 +4,13 @@
 
 For each format: edge cases and random blocks, encoded and decoded by both, equal in every bit. What `Format::encode` refuses
 is what llama.cpp refuses (`ggml_validate_row_data`). NF4: with bitsandbytes' Python functions on the CPU. `--speed` encodes
-the same 64 MiB with two threads each, interleaved, medians of 9. Exit 1 when a byte differs.
-Versions: node-llama-cpp 3.22.1 (`peers.py`), torch 2.9.1, bitsandbytes 0.50.2, numpy; `--setup` installs them.
+the same 64 MiB with two threads each, interleaved, medians of 9, beside `ggml_quantize_chunk` and `quantize_4bit`. Exit 1
+when a byte differs; speed is only told. Versions: node-llama-cpp 3.22.1 (`peers.py`), torch 2.9.1, bitsandbytes 0.50.2,
+numpy 2.4.6; `--setup` installs them.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import statistics
@@ -47,7 +49,8 @@ def edge_blocks(np, n):
     yield -np.zeros(n, f32)
     yield np.where(even, 0.0, -0.0)
     yield np.where(even, -0.0, 0.0)
-    for constant in (1, -1, 0.1, -65504, 65520, 1e-8, -1e-8, 1e-15, 9e-16, 1e-20, 1e-38, -1e-40, 1.4e-45, 1e5, -1e9, 1e20, -1e30, 3.4e38):
+    for constant in (1, -1, 0.1, -65504, 65520, 1e-8, -1e-8, 1e-15, 9e-16, 1e-20, 1e-38, -1e-40, 1.4e-45, 1e5, -1e9, 1e20,
+                     -1e30, 3.4e38):
         yield np.full(n, constant, f32)
         yield np.where(even, constant, -f32(constant))  # alternating
         yield np.where(even, constant, 0.0)
@@ -102,6 +105,20 @@ def pointer(array):
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
+@contextlib.contextmanager
+def without_stderr():
+    """ggml writes a line for each block that it finds invalid."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
 def compare_ggml(np, ggml, binary, blocks):
     rows, fine = [], True
     ggml.ggml_validate_row_data.restype = ctypes.c_bool
@@ -130,7 +147,9 @@ def compare_ggml(np, ggml, binary, blocks):
         decoded = np.frombuffer(run_ours(binary, "decode", name, data=wild.tobytes()), np.float32)
         same = (decoded.view(np.uint32) == again.view(np.uint32)) | (np.isnan(decoded) & np.isnan(again))
         equal_wild = same.reshape(n, block).all(1)
-        valid = [ggml.ggml_validate_row_data(kind, ctypes.c_void_p(theirs[i].ctypes.data), ctypes.c_size_t(size)) for i in range(n)]
+        with without_stderr():
+            valid = [ggml.ggml_validate_row_data(kind, ctypes.c_void_p(block_.ctypes.data), ctypes.c_size_t(size))
+                     for block_ in theirs]
         refused = np.frombuffer(run_ours(binary, "refused", name, data=values.tobytes()), np.uint8).astype(bool)
         same_refused = int((refused == ~np.array(valid)).sum())
         for kind_of, flags in (("encoding", equal), ("decoding", equal_decode)):
@@ -142,6 +161,61 @@ def compare_ggml(np, ggml, binary, blocks):
         fine = fine and all(f.all() for f in (equal, equal_decode, equal_wild)) and same_refused == n
     print(markdown_table(["format", "blocks", "equal encode", "equal decode", "equal decode of any bytes",
                           "refused as llama.cpp does", "refused"], rows))
+    return fine
+
+
+def compare_nf4(np, binary, count):
+    """bitsandbytes' Python functions on the CPU: quantize_4bit and dequantize_4bit, with and without compress_statistics."""
+    import bitsandbytes.functional as bnb
+    import torch
+
+    rows, fine = [], True
+    rng = np.random.default_rng(13)
+    for block in (32, 64, 128, 256, 4096):
+        n = max(block, 64)
+        cases = [*edge_blocks(np, n), *random_blocks(np, rng, n, max(count * 64 // n, 20))]
+        with np.errstate(all="ignore"):
+            values = np.concatenate([np.asarray(case).astype(np.float32) for case in cases])
+        values = np.where(np.isfinite(values), values, np.float32(0)).astype(np.float32)
+        for ragged in (0, 1, 17):
+            x = values[:len(values) - ragged]
+            blocks = -(-len(x) // block)
+            packed, state = bnb.quantize_4bit(torch.from_numpy(x.copy()), blocksize=block, quant_type="nf4")
+            packed, absmax = packed.numpy().tobytes(), state.absmax.numpy().tobytes()
+            ours = run_ours(binary, "nf4", str(block), data=x.tobytes())
+            again = bnb.dequantize_4bit(torch.frombuffer(bytearray(packed), dtype=torch.uint8).unsqueeze(1), state).numpy()
+            decoded = np.frombuffer(run_ours(binary, "nf4-decode", str(block), str(len(x)), data=packed + absmax), np.float32)
+            half = np.arange(len(packed)) * 2 // block
+            bad = np.frombuffer(ours[:len(packed)], np.uint8) != np.frombuffer(packed, np.uint8)
+            bad_blocks = set(half[bad]) | set(np.flatnonzero(np.frombuffer(ours[len(packed):], np.uint32) !=
+                                                             np.frombuffer(absmax, np.uint32)))
+            bad_decoded = set(np.flatnonzero(decoded.view(np.uint32) != again.reshape(-1).view(np.uint32)) // block)
+            rows.append([f"NF4, {block} a block" + (", the last shorter" if ragged else ""), blocks,
+                         f"{blocks - len(bad_blocks)}/{blocks}", f"{blocks - len(bad_decoded)}/{blocks}"])
+            fine = fine and not bad_blocks and not bad_decoded
+    # Scales in eight bits, with bitsandbytes' offset; and how our offset differs from torch.mean.
+    equal, equal_decode, equal_offset, furthest, total = 0, 0, 0, 0.0, 0
+    for size in [1, 2, 255, 256, 257, 5000, 200_000, *rng.integers(300, 3000, 200)]:
+        weights = (rng.standard_normal((int(size), 64)) * 10.0 ** rng.uniform(-4, 1)).astype(np.float32)
+        _, state = bnb.quantize_4bit(torch.from_numpy(weights), quant_type="nf4", compress_statistics=True)
+        scales = np.abs(weights).max(1)
+        offset = state.offset.numpy()
+        nested = state.state2.absmax.numpy().tobytes()
+        theirs = state.absmax.numpy().tobytes() + nested
+        ours = run_ours(binary, "nest", repr(float(offset)), data=scales.tobytes())
+        again = bnb.dequantize_blockwise(state.absmax, state.state2)
+        again += state.offset
+        decoded = run_ours(binary, "unnest", repr(float(offset)), str(size), data=theirs)
+        our_offset = np.frombuffer(run_ours(binary, "offset", data=scales.tobytes()), np.float32)[0]
+        total += 1
+        equal += ours == theirs
+        equal_decode += decoded == again.numpy().tobytes()
+        equal_offset += our_offset == offset
+        furthest = max(furthest, abs(float(our_offset) - float(offset)) / float(np.spacing(np.abs(offset))))
+    rows.append(["NF4, scales in 8 bits (tensors)", total, f"{equal}/{total}", f"{equal_decode}/{total}"])
+    fine = fine and equal == equal_decode == total
+    print(markdown_table(["format", "blocks", "equal encode", "equal decode"], rows))
+    print(f"the offset is torch.mean's on {equal_offset} of {total} tensors, and at most {furthest:.0f} ulp from it (not judged)")
     return fine
 
 
@@ -166,7 +240,7 @@ def compare_speed(np, ggml, binary):
     rng = np.random.default_rng(11)
     values = (rng.standard_normal((SPEED_ROWS, SPEED_COLUMNS), dtype=np.float32) * np.float32(0.02))
     gigabytes = values.nbytes / 1e9
-    rows, fine = [], True
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "values.f32"
         values.tofile(file)
@@ -189,11 +263,22 @@ def compare_speed(np, ggml, binary):
                     seconds[1].append(pair[1])
             us, them = map(statistics.median, seconds)
             rows.append([name, f"{gigabytes / us:.2f}", f"{gigabytes / them:.2f}", f"{them / us:.1f}"])
-            fine = fine and us <= them
+        import bitsandbytes.functional as bnb
+        import torch
+        torch.set_num_threads(2)
+        tensor, seconds = torch.from_numpy(values), ([], [])
+        for round_ in range(4):
+            us = our_seconds("NF4")
+            start = time.perf_counter()
+            bnb.quantize_4bit(tensor, quant_type="nf4")
+            if round_ > 0:
+                seconds[0].append(us)
+                seconds[1].append(time.perf_counter() - start)
+        us, them = map(statistics.median, seconds)
+        rows.append(["NF4 (bitsandbytes)", f"{gigabytes / us:.2f}", f"{gigabytes / them:.2f}", f"{them / us:.1f}"])
         ours.stdin.close()
         ours.wait()
-    print(markdown_table(["format", "GB/s of f32, ours", "ggml_quantize_chunk", "ratio"], rows))
-    return fine
+    print(markdown_table(["format", "GB/s of f32, ours", "theirs", "ratio"], rows))
 
 
 def main():
@@ -213,9 +298,11 @@ def main():
     binary = target / "release/examples/blocks"
     ggml = ctypes.CDLL(str(modules / "@node-llama-cpp/linux-x64/bins/linux-x64/libggml-base.so"))
     fine = compare_ggml(np, ggml, binary, args.blocks)
+    print()
+    fine = compare_nf4(np, binary, args.blocks) and fine
     if args.speed:
         print()
-        fine = compare_speed(np, ggml, binary) and fine
+        compare_speed(np, ggml, binary)
     sys.exit(0 if fine else 1)
 
 

@@ -84,6 +84,19 @@ pub(crate) fn check_blocks<B: Block>(format: &str) {
     assert!(seen >= 20, "only {seen} golden lines for {format}");
 }
 
+/// The columns of every line of `golden/quant/nf4.txt` that begins with `kind`, and the values of its rule.
+pub(crate) fn nf4_lines(kind: &str) -> Vec<(Vec<&'static str>, Vec<f32>)> {
+    let golden = include_str!("../../../tests/fixtures/golden/quant/nf4.txt");
+    let lines = golden.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let lines = lines.filter(|columns| columns[0] == kind).map(|columns| {
+        let (exponent, seed) = (columns[2].parse().unwrap(), u64::from_str_radix(columns[3], 16).unwrap());
+        let count = columns[4].parse().unwrap();
+        let values = (0..count).map(|index| value(columns[1], exponent, seed, index)).collect();
+        (columns, values)
+    });
+    lines.collect()
+}
+
 /// What `make_blocks.py` calls `value`: an integer times a power of two, rounded to f32.
 pub(crate) fn value(rule: &str, exponent: i32, seed: u64, index: u64) -> f32 {
     let random = mixed(seed, index);
@@ -126,7 +139,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 

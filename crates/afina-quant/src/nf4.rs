@@ -185,3 +185,74 @@ pub fn unnest(bytes: &[u8], map: &[f32; 256], nested_absmax: &[f32], offset: f32
         *scale += offset;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::{floats, fnv, hex, nf4_lines, to_bytes, unhex};
+
+    #[test]
+    fn equals_bitsandbytes_on_edges_and_random_values() {
+        let lines = nf4_lines("nf4");
+        assert!(lines.len() >= 14, "only {} golden lines", lines.len());
+        for (columns, values) in lines {
+            let block = columns[5].parse().unwrap();
+            let mut packed = vec![0; packed_len(values.len())];
+            let mut absmax = vec![0.0; blocks(values.len(), block)];
+            encode(&values, block, &mut packed, &mut absmax).unwrap();
+            assert_eq!(
+                (hex(&packed).as_str(), hex(&to_bytes(&absmax)).as_str()),
+                (columns[6], columns[7]),
+                "{columns:?}"
+            );
+            let mut decoded = vec![0.0; values.len()];
+            decode(&packed, &absmax, block, &mut decoded);
+            assert_eq!(format!("{:016x}", fnv(&to_bytes(&decoded))), columns[8], "{columns:?}");
+        }
+    }
+
+    #[test]
+    fn every_level_of_the_processor_gives_the_same_numbers() {
+        for (columns, values) in nf4_lines("nf4") {
+            let block = columns[5].parse().unwrap();
+            for level in Level::available() {
+                let mut packed = vec![0; packed_len(values.len())];
+                let mut absmax = vec![0.0; blocks(values.len(), block)];
+                let work = Encode { values: &values, block, packed: &mut packed, absmax: &mut absmax };
+                assert!(lanes::run(*level, work));
+                assert_eq!(hex(&packed), columns[6], "{columns:?} at {level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn scales_in_eight_bits_equal_bitsandbytes() {
+        let lines = nf4_lines("nest");
+        assert!(lines.len() >= 5, "only {} golden lines", lines.len());
+        for (columns, scales) in lines {
+            let offset_expected = floats(&unhex(columns[5]))[0];
+            assert_eq!(offset(&scales), offset_expected, "{columns:?}");
+            let mut bytes = vec![0; scales.len()];
+            let mut nested = vec![0.0; blocks(scales.len(), dynamic_map::BLOCK)];
+            nest(&scales, offset_expected, &mut bytes, &mut nested);
+            assert_eq!(
+                (hex(&bytes).as_str(), hex(&to_bytes(&nested)).as_str()),
+                (columns[6], columns[7]),
+                "{columns:?}"
+            );
+            let mut decoded = vec![0.0; scales.len()];
+            unnest(&bytes, &dynamic_map::map(), &nested, offset_expected, &mut decoded);
+            assert_eq!(format!("{:016x}", fnv(&to_bytes(&decoded))), columns[8], "{columns:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_refused_by_its_index() {
+        let mut values = vec![0.5; 40_000];
+        values[33_333] = f32::NEG_INFINITY;
+        values[39_999] = f32::NAN;
+        let mut absmax = vec![0.0; blocks(values.len(), BLOCK)];
+        let error = encode(&values, BLOCK, &mut [0; 20_000], &mut absmax).unwrap_err();
+        assert!(matches!(error, FormatError::NotFinite { index: 33_333, .. }), "{error}");
+    }
+}
