@@ -12,6 +12,7 @@ pub mod config;
 pub mod model_dir;
 pub mod names;
 pub mod safetensors;
+mod shard_index;
 pub mod tensor;
 
 pub mod adapter;
