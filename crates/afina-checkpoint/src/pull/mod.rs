@@ -133,12 +133,12 @@ impl PullError {
 
     /// Whether what was asked for is spelled in a way that nothing is.
     pub fn is_usage(&self) -> bool {
-        let hub = |error: &HubError| {
-            matches!(error, HubError::RepoId { .. } | HubError::Revision { .. } | HubError::TokenSpelling)
-        };
+        use HubError::{Endpoint, RepoId, Revision, TokenSpelling};
         match self {
             PullError::Unknown { .. } | PullError::Revision { .. } => true,
-            PullError::Hub(error) => hub(error),
+            PullError::Hub(error) => {
+                matches!(error, RepoId { .. } | Revision { .. } | Endpoint { .. } | TokenSpelling)
+            }
             _ => false,
         }
     }

@@ -42,6 +42,10 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(settings: &'a HubSettings, repo: &'a str, revision: &'a str) -> Result<Client<'a>, HubError> {
+        let endpoint: Option<Uri> = settings.base().parse().ok();
+        let host =
+            endpoint.as_ref().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))).and_then(Uri::host);
+        let host = host.ok_or_else(|| HubError::Endpoint { endpoint: settings.endpoint.clone() })?;
         let bearer = match &settings.token {
             Some(token) => Some(token.bearer().ok_or(HubError::TokenSpelling)?),
             None => None,
@@ -53,7 +57,12 @@ impl<'a> Client<'a> {
             .with_progress(false)
             .build()
             .expect("hf-hub opens nothing before the first request");
-        let agent = Agent::config_builder()
+        let mut config = Agent::config_builder();
+        // A proxy that the system names is not for this machine itself.
+        if matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
+            config = config.proxy(None);
+        }
+        let agent = config
             .user_agent(concat!("afina/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .max_redirects(0)

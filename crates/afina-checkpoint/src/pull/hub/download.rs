@@ -149,7 +149,7 @@ impl<'a> Part<'a> {
         let mut reader = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 17];
         loop {
-            let room = (self.content.bytes + 1 - self.bytes).min(buffer.len() as u64) as usize;
+            let room = (self.content.bytes.saturating_add(1) - self.bytes).min(buffer.len() as u64) as usize;
             match reader.read(&mut buffer[..room]) {
                 Ok(0) if self.bytes < self.content.bytes => {
                     let why = "the answer is shorter than the file";

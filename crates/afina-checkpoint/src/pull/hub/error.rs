@@ -13,6 +13,8 @@ pub enum HubError {
     RepoId { text: String },
     #[error("`{text}` is not a branch, tag or commit")]
     Revision { text: String },
+    #[error("`{endpoint}` is not the address of a hub")]
+    Endpoint { endpoint: String },
     #[error("the access token has characters that no token has")]
     TokenSpelling,
 
@@ -65,6 +67,7 @@ impl HubError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             HubError::RepoId { .. } => "a repo's id is `organization/name`, as its page shows it".into(),
+            HubError::Endpoint { .. } => "HF_ENDPOINT is an address such as `https://huggingface.co`".into(),
             HubError::TokenSpelling => "look at HF_TOKEN, or at the file that `hf auth login` wrote".into(),
             HubError::Connect { repo, .. } => {
                 let hint = "HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 takes what the cache has";

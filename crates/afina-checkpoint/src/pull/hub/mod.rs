@@ -49,8 +49,9 @@ pub(super) fn pull_hub(
     // What can only be one commit, or may be asked of nobody, is known without a question.
     if let Some((there, commit)) = commit_there(&target, repo)?
         && (commit == revision || settings.offline && there == revision)
-        && !look(&target, repo, revision, &commit)?.proceed(progress)
+        && let state @ State::Complete = look(&target, repo, revision, &commit)?
     {
+        state.proceed(progress);
         return Ok(target.path);
     }
 
@@ -126,7 +127,7 @@ impl Repo<'_> {
             return names.into_iter().map(|name| Ok((name.clone(), self.cached(&name)?))).collect();
         };
         let remote = names.iter().map(|name| self.listing.file(client, name)).collect::<Result<Vec<_>, HubError>>()?;
-        let total = remote.iter().map(|file| file.content.bytes).sum();
+        let total = remote.iter().fold(0_u64, |sum, file| sum.saturating_add(file.content.bytes));
         progress(PullEvent::Found { commit: self.listing.commit.clone(), files: remote.len(), bytes: total });
         let mut before = 0;
         let mut files = Vec::with_capacity(remote.len());

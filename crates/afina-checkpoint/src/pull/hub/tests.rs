@@ -558,6 +558,12 @@ fn offline_everything_comes_from_the_cache() {
     assert_eq!(events, [PullEvent::AlreadyComplete]);
     assert!(place.server.take_seen().is_empty());
 
+    // A damaged folder is mended from there, and told once.
+    write_file(&folder.join("config.json"), b"{}").unwrap();
+    events.clear();
+    pull(&place.request(), &mut |event| events.push(event)).unwrap();
+    assert!(matches!(&events[..], [PullEvent::Damaged { .. }]), "{events:?}");
+
     // What is lost or wrong there is said.
     fs::remove_dir_all(place.dir.path().join("base")).unwrap();
     let second = place.blob(&sha256(&place.content(SECOND)));
@@ -602,6 +608,20 @@ fn answers_that_are_none_of_a_hub_are_told() {
     (request.model, request.source) = ("a/b/c".into(), Some(Source::Hub));
     let error = pull(&request, &mut |_| ()).unwrap_err();
     assert!(error.is_usage() && error.to_string() == "`a/b/c` is not a repo's id", "{error}");
+}
+
+#[test]
+fn settings_that_cannot_be_are_told_before_anybody_is_asked() {
+    let mut place = Place::new();
+    place.settings.token = Token::new("hf\tsecret");
+    assert_eq!(place.refusal().0, "the access token has characters that no token has");
+    for endpoint in ["hf-mirror.com", "", "ftp://hub", "not an address"] {
+        place.settings.endpoint = endpoint.into();
+        let (error, hint) = place.refusal();
+        assert_eq!(error, format!("`{endpoint}` is not the address of a hub"));
+        assert!(hint.contains("HF_ENDPOINT"), "{hint}");
+    }
+    assert!(place.server.take_seen().is_empty());
 }
 
 #[test]
