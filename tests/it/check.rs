@@ -18,10 +18,26 @@ pub fn run_cli(dir: &Path, args: &[&str]) -> String {
 
 /// [`run_cli`], with these bytes on standard input.
 pub fn run_with_stdin(dir: &Path, args: &[&str], stdin: &[u8]) -> String {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_afina"))
+    run(dir, args, stdin, &[])
+}
+
+/// [`run_cli`], with these variables in its environment.
+pub fn run_with_variables(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> String {
+    run(dir, args, b"", variables)
+}
+
+fn run(dir: &Path, args: &[&str], stdin: &[u8], variables: &[(&str, &str)]) -> String {
+    // A test must not depend on who is logged in where it runs.
+    let hub = ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afina"));
+    for variable in hub {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(args)
         .current_dir(dir)
         .env("NO_COLOR", "1")
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -137,8 +137,8 @@ fn pull_of_an_unknown_name_lists_the_known_ones() {
         expect![[r#"
             exit 2
             --- stderr
-            error: `smollm2-135m-instrukt` is neither a known model nor a file or folder
-            hint: did you mean `smollm2-135m-instruct`? Known: `smollm2-135m-instruct` (135M, apache-2.0)
+            error: `smollm2-135m-instrukt` is neither a known model nor a file, a folder or a hub's repo
+            hint: did you mean `smollm2-135m-instruct`? Known: `smollm2-135m-instruct` (135M, apache-2.0); a hub's repo is `organization/name`
         "#]],
     );
 }

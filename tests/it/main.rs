@@ -6,6 +6,9 @@ mod bench;
 mod cli;
 mod copies;
 mod data;
+mod hub;
+#[path = "../hub_server.rs"]
+mod hub_server;
 mod plan;
 mod rows;
 mod tidy;

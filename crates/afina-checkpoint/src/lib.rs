@@ -12,6 +12,7 @@ pub mod config;
 pub mod model_dir;
 pub mod names;
 pub mod safetensors;
+mod shard_index;
 pub mod tensor;
 
 pub mod adapter;
@@ -37,7 +38,7 @@ pub use manifest::{Manifest, ManifestError, Origin};
 pub use merge::{MergeError, MergeReport, merge};
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
-pub use pull::{PullError, PullEvent, PullRequest, pull};
+pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};

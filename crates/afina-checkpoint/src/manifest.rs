@@ -40,6 +40,15 @@ pub enum Origin {
     },
     /// A GGUF file.
     Gguf { gguf: NamedDigest, file_type: String },
+    /// A repo of a hub, at one commit.
+    Hub {
+        endpoint: String,
+        /// `organization/name`.
+        repo: String,
+        /// As it was asked for: a branch, a tag or a commit.
+        revision: String,
+        commit: String,
+    },
     /// A Hugging Face folder, copied.
     Folder { path: String },
     /// An adapter merged into a base.

@@ -1,6 +1,6 @@
 //! A Hugging Face model folder: config.json, weights in one safetensors file or in shards, tokenizer files, manifest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use crate::hash::{sha256_file, sha256_hex};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::expected_tensors;
 use crate::safetensors::{ReadError, SafetensorsFile};
+use crate::shard_index::ShardIndex;
 use crate::tensor::{RawTensor, TensorInfo};
 
 /// The weights of a folder that has one file of them.
@@ -40,6 +41,12 @@ pub enum ModelDirError {
     Weights(#[from] ReadError),
     #[error("`{}` names the shard `{shard}`, which is not a plain file name", path.display())]
     Shard { path: PathBuf, shard: String },
+    #[error("`{}` names the shard `{shard}`, which is not there", path.display())]
+    MissingShard { path: PathBuf, shard: String },
+    #[error("tensor `{name}` is in two shards: `{}` and `{}`", shards[0], shards[1])]
+    InTwoShards { path: PathBuf, name: String, shards: [String; 2] },
+    #[error("`{}`: tensor `{name}`: expected in `{shard}`, found in {}", path.display(), place(found))]
+    NotInShard { path: PathBuf, name: String, shard: String, found: Option<String> },
     #[error("tensor `{name}` is in no weights file of `{}`", path.display())]
     MissingTensor { path: PathBuf, name: String },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
@@ -70,11 +77,7 @@ impl ModelDir {
         let config = LlamaConfig::from_json(&read_json(&config_path)?)
             .map_err(|source| ModelDirError::Config { path: config_path, source })?;
 
-        let mut files = Vec::new();
-        for name in weight_files(path)? {
-            let file = SafetensorsFile::open(&path.join(&name))?;
-            files.push((name, file));
-        }
+        let files = open_weights(path)?;
         let mut tensors = HashMap::new();
         for (index, (_, file)) in files.iter().enumerate() {
             tensors.extend(file.names().iter().map(|name| (name.clone(), index)));
@@ -196,42 +199,31 @@ fn is_redundant(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight"
 }
 
-fn weight_files(path: &Path) -> Result<Vec<String>, ModelDirError> {
-    if path.join(WEIGHTS).is_file() {
-        return Ok(vec![WEIGHTS.to_owned()]);
+fn open_weights(path: &Path) -> Result<Vec<(String, SafetensorsFile)>, ModelDirError> {
+    let whole = path.join(WEIGHTS);
+    if whole.is_file() {
+        return Ok(vec![(WEIGHTS.to_owned(), SafetensorsFile::open(&whole)?)]);
     }
-    let index_path = path.join(WEIGHTS_INDEX);
-    if index_path.is_file() {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let json = read_json(&index_path)?;
-        let index =
-            Index::deserialize(json).map_err(|source| ModelDirError::Json { path: index_path.clone(), source })?;
-        let mut shards: Vec<String> = index.weight_map.into_values().collect();
-        shards.sort();
-        shards.dedup();
-        if let Some(shard) = shards.iter().find(|shard| !is_plain_name(shard)) {
-            return Err(ModelDirError::Shard { path: index_path, shard: shard.clone() });
-        }
-        return Ok(shards);
+    let index = path.join(WEIGHTS_INDEX);
+    if index.is_file() {
+        return ShardIndex::read(&index)?.open_shards();
     }
-    let pickled = fs::read_dir(path).ok().and_then(|entries| {
-        entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .find(|name| (name.starts_with("pytorch_model") && name.ends_with(".bin")) || name.ends_with(".pth"))
-    });
-    Err(match pickled {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Err(match names.find(|name| is_pickle(name)) {
         Some(file) => ModelDirError::Pickle { path: path.into(), file },
         None => ModelDirError::NotModel { path: path.into(), missing: WEIGHTS },
     })
 }
 
-/// A name that stays inside its folder on every system.
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
+/// Whether a file of this name holds weights as PyTorch pickles them.
+pub(crate) fn is_pickle(name: &str) -> bool {
+    let bin = name.starts_with("pytorch_model") && name.ends_with(".bin");
+    bin || [".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end))
+}
+
+fn place(found: &Option<String>) -> String {
+    found.as_ref().map_or("no shard".to_owned(), |shard| format!("`{shard}`"))
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, ModelDirError> {
@@ -262,35 +254,6 @@ mod tests {
         write_file(&dir.path().join("generation_config.json"), br#"{"eos_token_id":[5,6]}"#).unwrap();
         assert_eq!(model.eos_token_ids(), [5, 6]);
         assert!(model.origin().unwrap().is_none());
-    }
-
-    #[test]
-    fn shards_give_the_same_tensors_and_stay_inside_the_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        tiny_model(dir.path(), false);
-        let whole = ModelDir::open(dir.path()).unwrap();
-        let expected: Vec<_> = whole.tensor_names().iter().map(|name| whole.tensor(name).unwrap()).collect();
-        let mut map = serde_json::Map::new();
-        for (index, half) in expected.chunks(expected.len().div_ceil(2)).enumerate() {
-            let shard = format!("model-0000{}-of-00002.safetensors", index + 1);
-            let infos: Vec<_> = half.iter().map(RawTensor::info).collect();
-            map.extend(infos.iter().map(|info| (info.name.clone(), json!(shard))));
-            crate::safetensors::write_safetensors(&dir.path().join(&shard), &infos, &BTreeMap::new(), &mut |name| {
-                Ok(half.iter().find(|tensor| tensor.name == name).unwrap().clone())
-            })
-            .unwrap();
-        }
-        fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
-        let index = dir.path().join(WEIGHTS_INDEX);
-        write_file(&index, json!({"weight_map": map}).to_string().as_bytes()).unwrap();
-        let sharded = ModelDir::open(dir.path()).unwrap();
-        for tensor in &expected {
-            assert_eq!(sharded.tensor(&tensor.name).unwrap(), *tensor);
-        }
-
-        map.insert("lm_head.weight".into(), json!("../elsewhere.safetensors"));
-        write_file(&index, json!({"weight_map": map}).to_string().as_bytes()).unwrap();
-        assert!(matches!(ModelDir::open(dir.path()).unwrap_err(), ModelDirError::Shard { .. }));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::adapter::{AdapterConfig, LoraTensors, write_adapter};
 use crate::atomic::write_file;
 use crate::config::LlamaConfig;
 use crate::gguf::{TokenType, TokenizerModel, Vocabulary};
-use crate::model_dir::WEIGHTS;
+use crate::model_dir::{WEIGHTS, WEIGHTS_INDEX};
 use crate::names::{expected_tensors, linear_shape, module_path};
-use crate::safetensors::write_safetensors;
+use crate::safetensors::{SafetensorsFile, write_safetensors, write_tensors};
 use crate::tensor::RawTensor;
 
 /// Two layers, width 64, four heads over two, vocabulary of 320.
@@ -55,6 +55,21 @@ pub(crate) fn tiny_model(dir: &Path, tied: bool) {
         Ok(tensors.iter().find(|tensor| tensor.name == name).unwrap().clone())
     })
     .unwrap();
+}
+
+/// Cuts the weights of a folder into `count` files and an index.
+pub(crate) fn shard(dir: &Path, count: usize) {
+    let file = SafetensorsFile::open(&dir.join(WEIGHTS)).unwrap();
+    let tensors: Vec<RawTensor> = file.names().iter().map(|name| file.read(name).unwrap()).collect();
+    let mut map = serde_json::Map::new();
+    for (index, part) in tensors.chunks(tensors.len().div_ceil(count)).enumerate() {
+        let shard = format!("model-{:05}-of-{count:05}.safetensors", index + 1);
+        map.extend(part.iter().map(|tensor| (tensor.name.clone(), json!(shard))));
+        write_tensors(&dir.join(&shard), part).unwrap();
+    }
+    std::fs::remove_file(dir.join(WEIGHTS)).unwrap();
+    let index = json!({"metadata": {}, "weight_map": map});
+    write_file(&dir.join(WEIGHTS_INDEX), index.to_string().as_bytes()).unwrap();
 }
 
 /// Writes an adapter of rank 4 and alpha 8 on q_proj and down_proj of both layers.

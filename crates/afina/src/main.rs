@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod device;
 mod engine;
+mod hub;
 mod interrupt;
 mod output;
 
@@ -88,7 +89,7 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
             return (USAGE, Some(hint.to_owned()));
         }
         if let Some(pull) = cause.downcast_ref::<afina_checkpoint::PullError>() {
-            let code = if matches!(pull, afina_checkpoint::PullError::Unknown { .. }) { USAGE } else { FAILED };
+            let code = if pull.is_usage() { USAGE } else { FAILED };
             return (code, pull.hint());
         }
     }

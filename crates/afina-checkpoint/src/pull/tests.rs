@@ -34,6 +34,15 @@ impl Place {
             base_dir: self.path("base"),
             to: None,
             pythons: vec!["afina-test-no-such-python".into()],
+            revision: None,
+            hub: HubSettings {
+                // Nobody listens there: a test that asks the hub by mistake fails at once.
+                endpoint: "http://127.0.0.1:1".into(),
+                cache: self.path("cache"),
+                token: None,
+                offline: false,
+                retry_wait: std::time::Duration::ZERO,
+            },
         }
     }
 
@@ -154,13 +163,33 @@ fn hugging_face_folder_is_copied_and_verified() {
 fn unknown_name_lists_the_known_ones_and_the_nearest() {
     let place = Place::new();
     let error = place.pull("smolm2-135m-instruct").0.unwrap_err();
-    assert_eq!(error.to_string(), "`smolm2-135m-instruct` is neither a known model nor a file or folder");
+    assert_eq!(
+        error.to_string(),
+        "`smolm2-135m-instruct` is neither a known model nor a file, a folder or a hub's repo"
+    );
     assert_eq!(
         error.hint().unwrap(),
-        "did you mean `smollm2-135m-instruct`? Known: `smollm2-135m-instruct` (135M, apache-2.0)"
+        "did you mean `smollm2-135m-instruct`? Known: `smollm2-135m-instruct` (135M, apache-2.0); a hub's repo is `organization/name`"
     );
     let error = place.pull("no/such/file.gguf").0.unwrap_err();
-    assert!(error.hint().unwrap().starts_with("known: `smollm2-135m-instruct`"));
+    let hint = error.hint().unwrap();
+    assert!(hint.starts_with("known: `smollm2-135m-instruct`") && hint.contains("`organization/name`"), "{hint}");
+    let error = place.pull("https://huggingface.co/some/model/tree/main").0.unwrap_err();
+    assert!(error.hint().unwrap().starts_with("did you mean `some/model`?"));
+    // One slash, and yet a path.
+    let error = place.pull("such/file.gguf").0.unwrap_err();
+    assert!(matches!(error, PullError::Unknown { .. }), "{error}");
+}
+
+#[test]
+fn a_revision_is_for_repos_of_a_hub() {
+    let place = Place::new();
+    for model in ["smollm2-135m-instruct", "tiny", "tiny.Q8_0.gguf"] {
+        let mut request = place.request(model);
+        request.revision = Some("v1".into());
+        let error = pull(&request, &mut |_| ()).unwrap_err();
+        assert!(error.to_string().ends_with("does not come from a hub, so it has no revision `v1`"), "{error}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub fn run(args: &Quickstart, device: &Device, output: &Output) -> Result<u8> {
     let dir = &args.dir;
     let mut stages = Stages { output, done: Vec::new() };
 
-    let base = stages.run("pull", || pull::pull(MODEL, None, &dir.join("checkpoints/base"), None, output))?;
+    let base = stages.run("pull", || pull::pull(&pull::request(MODEL, &dir.join("checkpoints/base")), output))?;
     let places = Places {
         base,
         run: dir.join("checkpoints/quickstart"),
