@@ -54,9 +54,9 @@ fn plan_tells_memory_by_class_and_writes_nothing() {
     let halved = json(dir.path(), &["train.gradient_checkpointing=off", "train.precision=bf16"]);
     assert_eq!(bytes(&halved, "base_weights"), 2 * matrices + 4 * norms);
     let again = json(dir.path(), &["train.gradient_checkpointing=on", "train.precision=f32"]);
-    // What the program itself takes differs a little from run to run.
-    let of_backward = |of: &Value| of["memory"]["moments"]["backward"].as_u64().unwrap() - bytes(of, "rest");
-    assert!(of_backward(&again) < of_backward(&kept));
+    // The rest is measured, and differs by more than a tiny model's activations.
+    let backward = |plan: &Value| plan["memory"]["moments"]["backward"].as_u64().unwrap() - bytes(plan, "rest");
+    assert!(backward(&again) < backward(&kept));
     assert_eq!((&again["recompute"], &kept["recompute"]), (&true.into(), &false.into()));
 }
 
@@ -86,6 +86,10 @@ fn fit_finds_the_fastest_setting_or_says_what_the_least_takes() {
          train.gradient_checkpointing=off train.precision={fastest}\n"
     );
     assert!(seen.starts_with("exit 0\n") && seen.contains(&all_rows_at_once), "{seen}");
+
+    let seen = run_cli(dir.path(), &["plan", "r.toml", "--fit", "4GB", "lora.r=2", "train.precision=f32"]);
+    assert!(seen.contains("afina train r.toml lora.r=2 train.micro_batch_size=2 "), "each key once: {seen}");
+    assert!(seen.contains(" train.gradient_checkpointing=off train.precision=f32\n"), "{seen}");
 
     let seen = run_cli(dir.path(), &["plan", "r.toml", "--fit", "1MB", "train.precision=bf16"]);
     assert!(seen.starts_with("exit 4\n"), "{seen}");

@@ -10,6 +10,9 @@ pub(super) const PAGE: usize = 64 * 1024;
 /// Freed blocks that are kept at most.
 const KEPT: usize = 1024;
 
+/// What is cut off a block is kept, if it is so large.
+const REST: usize = 4 * PAGE;
+
 pub(super) struct LargeBlocks {
     state: Mutex<State>,
 }
@@ -81,15 +84,21 @@ impl State {
         (block, most_used)
     }
 
-    /// The kept block that is closest in size, if its size is within a quarter.
+    /// The kept block that is closest in size: within a quarter, or any where there is no room for a new one beside what is kept.
     fn take(&mut self, size: usize) -> Option<Block> {
+        let is_tight = self.kept_bytes > self.most_used - self.used_bytes;
         let blocks = self.kept[..self.count].iter().enumerate().rev();
-        let (index, block) = blocks.min_by_key(|(_, block)| block.size.abs_diff(size))?;
-        let block = *block;
-        (block.size.abs_diff(size) <= size / 4).then(|| {
-            self.remove(index);
-            block
-        })
+        let (index, &Block { at, size: found }) = blocks.min_by_key(|(_, block)| block.size.abs_diff(size))?;
+        if found.abs_diff(size) > size / 4 && !is_tight {
+            return None;
+        }
+        if found >= size + REST {
+            self.kept[index] = Block { at: at + size, size: found - size };
+            self.kept_bytes -= size;
+            return Some(Block { at, size });
+        }
+        self.remove(index);
+        Some(Block { at, size: found })
     }
 
     /// Gives back to the system what is kept beyond so many bytes, the oldest first.
@@ -123,7 +132,13 @@ fn mapped(size: usize) -> Option<usize> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping, where the system wants it.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
-    (at != libc::MAP_FAILED).then_some(at as usize)
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    // Neighbours become one to the system, so that huge pages go across them. Where it has none, pages are small.
+    // SAFETY: says how the mapping is to be filled, and changes nothing in it.
+    unsafe { libc::madvise(at, size, libc::MADV_HUGEPAGE) };
+    Some(at as usize)
 }
 
 /// Cut, or grown wherever there is room.

@@ -38,9 +38,8 @@ pub fn run(args: &Plan, common: &Common, output: &Output) -> Result<u8> {
     let mut text = in_words(&recipe, &forecast);
     let mut value = as_json(&recipe, &forecast);
     if let Some(limit) = limit {
-        let train = ["afina train", &args.recipe].into_iter().chain(args.overrides.iter().map(String::as_str));
-        let train: Vec<&str> = train.chain(overrides.iter().map(String::as_str)).collect();
-        text.push_str(&format!("fits           into {}, with: {}\n", in_bytes(limit), train.join(" ")));
+        let command = train_command(args, &overrides);
+        text.push_str(&format!("fits           into {}, with: {command}\n", in_bytes(limit)));
         value["fit"] = json!({ "limit": limit, "overrides": overrides });
     }
     if let Some(probe) = probe {
@@ -58,6 +57,14 @@ fn limit(size: &str, recipe: &Recipe) -> Result<u64> {
         return Err(Usage::error(format!("expected a size in kB, MB or GB, found `{size}`"), "as in --fit 4GB"));
     };
     Ok(limit.min(recipe.memory_limit()?.unwrap_or(limit)))
+}
+
+/// The command that trains so: what was given, and what was found, each key once.
+fn train_command(args: &Plan, found: &[String]) -> String {
+    let key = |word: &str| word.split('=').next().map(str::to_owned);
+    let given = args.overrides.iter().filter(|given| !found.iter().any(|found| key(found) == key(given)));
+    let words = ["afina train", &args.recipe].into_iter().chain(given.chain(found).map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn in_words(recipe: &Recipe, forecast: &Forecast) -> String {
