@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use afina_quant::format::Format;
+
 use crate::adapter::{AdapterError, read_adapter, write_adapter};
 use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
 use crate::config::RopeScaling;
-use crate::gguf::{
-    GgmlType, GgufWriteError, ROPE_FREQS, Value, VocabularyError, permute, vocabulary_from_hf, write_gguf,
-};
+use crate::gguf::{GgufWriteError, ROPE_FREQS, Value, VocabularyError, permute, vocabulary_from_hf, write_gguf};
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError};
 use crate::names::gguf_name;
@@ -83,10 +83,10 @@ pub fn export_gguf(
     metadata.extend(vocabulary.to_metadata());
 
     // Hugging Face name (empty for the scaling's factors), GGUF name, shape, type.
-    let mut tensors: Vec<(String, String, Vec<usize>, GgmlType)> = Vec::new();
+    let mut tensors: Vec<(String, String, Vec<usize>, Format)> = Vec::new();
     let scaling = match &config.rope_scaling {
         Some(scaling @ RopeScaling::Llama3 { .. }) => {
-            tensors.push((String::new(), ROPE_FREQS.into(), vec![config.head_dim / 2], GgmlType::F32));
+            tensors.push((String::new(), ROPE_FREQS.into(), vec![config.head_dim / 2], Format::F32));
             scaling.factors(config.head_dim, config.rope_theta)
         }
         _ => Vec::new(),
@@ -119,12 +119,12 @@ pub fn export_gguf(
     Ok(())
 }
 
-fn storage(kind: GgufType, shape: &[usize]) -> GgmlType {
+fn storage(kind: GgufType, shape: &[usize]) -> Format {
     match kind {
-        GgufType::Q8_0 if shape.len() < 2 => GgmlType::F32,
-        GgufType::Q8_0 if GgmlType::Q8_0.bytes(shape).is_none() => GgmlType::F16,
-        GgufType::Q8_0 => GgmlType::Q8_0,
-        GgufType::F32 => GgmlType::F32,
+        GgufType::Q8_0 if shape.len() < 2 => Format::F32,
+        GgufType::Q8_0 if !shape[1].is_multiple_of(Format::Q8_0.block()) => Format::F16,
+        GgufType::Q8_0 => Format::Q8_0,
+        GgufType::F32 => Format::F32,
     }
 }
 
@@ -248,9 +248,9 @@ mod tests {
         let file = dir.path().join("a.gguf");
         export_gguf(&model, &file, GgufType::Q8_0, &mut |_, _| ()).unwrap();
         let gguf = GgufFile::open(&file).unwrap();
-        assert_eq!(gguf.tensor("blk.0.attn_q.weight").unwrap().kind, GgmlType::Q8_0);
-        assert_eq!(gguf.tensor("blk.0.attn_norm.weight").unwrap().kind, GgmlType::F32);
-        assert_eq!(storage(GgufType::Q8_0, &[4, 33]), GgmlType::F16);
+        assert_eq!(gguf.tensor("blk.0.attn_q.weight").unwrap().kind.format(), Some(Format::Q8_0));
+        assert_eq!(gguf.tensor("blk.0.attn_norm.weight").unwrap().kind.format(), Some(Format::F32));
+        assert_eq!(storage(GgufType::Q8_0, &[4, 33]), Format::F16);
         let found = gguf.read_f32("blk.1.ffn_down.weight").unwrap();
         let expected = model.tensor("model.layers.1.mlp.down_proj.weight").unwrap().to_f32().unwrap();
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

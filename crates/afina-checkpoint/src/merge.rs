@@ -44,8 +44,6 @@ pub enum MergeError {
     NoLayer { module: String },
     #[error("adapter on `{module}`: expected B·A of shape {expected:?}, found {found:?}")]
     Shape { module: String, expected: Vec<usize>, found: Vec<usize> },
-    #[error("merged tensor `{name}` holds a value that is not finite")]
-    NotFinite { name: String },
     #[error("failed to merge into `{name}`")]
     Tensor { name: String, source: TensorError },
     #[error("failed to write the merged weights")]
@@ -178,11 +176,9 @@ fn add(weight: &RawTensor, lora: &LoraTensors, scaling: f64) -> Result<(RawTenso
             delta.iter().filter(|delta| **delta != 0.0).count()
         })
         .sum();
-    let merged = RawTensor::from_f32_as(&weight.name, weight.shape.clone(), &merged, weight.dtype);
-    match values(&merged)?.iter().all(|value| value.is_finite()) {
-        true => Ok((merged, moved)),
-        false => Err(MergeError::NotFinite { name: weight.name.clone() }),
-    }
+    let merged = RawTensor::from_f32_as(&weight.name, weight.shape.clone(), &merged, weight.dtype)
+        .map_err(|source| MergeError::Tensor { name: weight.name.clone(), source })?;
+    Ok((merged, moved))
 }
 
 #[cfg(test)]

@@ -214,7 +214,7 @@ mod tests {
     use crate::testing::overwrite;
 
     fn two_tensors(path: &Path) {
-        let a = RawTensor::from_f32_as("a", vec![3], &[1.0, 2.0, 3.0], Dtype::F16);
+        let a = RawTensor::from_f32_as("a", vec![3], &[1.0, 2.0, 3.0], Dtype::F16).unwrap();
         let b = RawTensor::from_f32("b", vec![2, 2], &[1.0, 2.0, 3.0, 4.0]);
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         write_safetensors(path, &[a.info(), b.info()], &metadata, &mut |name| {

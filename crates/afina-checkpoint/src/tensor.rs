@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use afina_quant::format::{Format, FormatError};
 use serde::Serialize;
 
 /// The element types that checkpoints of this project's models use; the names are those of safetensors.
@@ -44,6 +45,16 @@ impl Dtype {
             Dtype::I8 => "I8",
             Dtype::U8 => "U8",
             Dtype::Bool => "BOOL",
+        }
+    }
+
+    /// The format of ggml that is the same, if there is one.
+    fn format(self) -> Option<Format> {
+        match self {
+            Dtype::F32 => Some(Format::F32),
+            Dtype::F16 => Some(Format::F16),
+            Dtype::BF16 => Some(Format::BF16),
+            _ => None,
         }
     }
 
@@ -91,6 +102,8 @@ pub enum TensorError {
     NotFloat { name: String, dtype: Dtype },
     #[error("tensor `{name}`: expected {expected} bytes for shape {shape:?}, found {found}")]
     Length { name: String, shape: Vec<usize>, expected: usize, found: usize },
+    #[error("tensor `{name}` cannot be stored as `{dtype}`")]
+    Encode { name: String, dtype: Dtype, source: FormatError },
 }
 
 impl RawTensor {
@@ -99,24 +112,41 @@ impl RawTensor {
     /// # Panics
     /// If `shape` does not hold as many values.
     pub fn from_f32(name: impl Into<String>, shape: Vec<usize>, values: &[f32]) -> RawTensor {
-        RawTensor::from_f32_as(name, shape, values, Dtype::F32)
+        assert_eq!(elements(&shape), Some(values.len()), "shape {shape:?} holds all values");
+        let mut bytes = vec![0; values.len() * 4];
+        copy(values, &mut bytes, f32::to_le_bytes);
+        RawTensor { name: name.into(), dtype: Dtype::F32, shape, bytes }
     }
 
-    /// A tensor of `values`, rounded to `dtype`.
+    /// A tensor of `values`, rounded to `dtype`. A value that is not finite, or is not once it is rounded, is refused by
+    /// its index.
     ///
     /// # Panics
     /// If `shape` does not hold as many values, or `dtype` is not a float dtype.
-    pub fn from_f32_as(name: impl Into<String>, shape: Vec<usize>, values: &[f32], dtype: Dtype) -> RawTensor {
+    pub fn from_f32_as(
+        name: impl Into<String>,
+        shape: Vec<usize>,
+        values: &[f32],
+        dtype: Dtype,
+    ) -> Result<RawTensor, TensorError> {
         assert_eq!(elements(&shape), Some(values.len()), "shape {shape:?} holds all values");
+        let name = name.into();
         let mut bytes = vec![0; values.len() * dtype.size()];
-        match dtype {
-            Dtype::F64 => copy(values, &mut bytes, |value| f64::from(value).to_le_bytes()),
-            Dtype::F32 => copy(values, &mut bytes, f32::to_le_bytes),
-            Dtype::F16 => afina_quant::f16::encode(values, &mut bytes),
-            Dtype::BF16 => afina_quant::bf16::encode(values, &mut bytes),
-            _ => panic!("`{dtype}` is not a float dtype"),
+        let encoded = match dtype.format() {
+            Some(format) => format.encode(values, values.len(), &mut bytes),
+            None => {
+                assert_eq!(dtype, Dtype::F64, "a float dtype");
+                copy(values, &mut bytes, |value| f64::from(value).to_le_bytes());
+                match values.iter().position(|value| !value.is_finite()) {
+                    Some(index) => Err(FormatError::NotFinite { index, value: values[index] }),
+                    None => Ok(()),
+                }
+            }
+        };
+        match encoded {
+            Ok(()) => Ok(RawTensor { name, dtype, shape, bytes }),
+            Err(source) => Err(TensorError::Encode { name, dtype, source }),
         }
-        RawTensor { name: name.into(), dtype, shape, bytes }
     }
 
     /// The values in F32 (F64 is rounded, the others are widened).
@@ -133,16 +163,12 @@ impl RawTensor {
                 .chunks_exact(8)
                 .map(|b| f64::from_le_bytes(b.try_into().expect("chunks of 8")) as f32)
                 .collect()),
-            Dtype::F32 => Ok(f32_values(&self.bytes)),
-            Dtype::F16 | Dtype::BF16 => {
+            dtype => {
+                let format = dtype.format().ok_or_else(|| TensorError::NotFloat { name: self.name.clone(), dtype })?;
                 let mut values = vec![0.0; count];
-                match self.dtype {
-                    Dtype::F16 => afina_quant::f16::decode(&self.bytes, &mut values),
-                    _ => afina_quant::bf16::decode(&self.bytes, &mut values),
-                }
+                format.decode(&self.bytes, count, &mut values).expect("as many bytes as were checked above");
                 Ok(values)
             }
-            dtype => Err(TensorError::NotFloat { name: self.name.clone(), dtype }),
         }
     }
 
@@ -150,11 +176,6 @@ impl RawTensor {
     pub fn info(&self) -> TensorInfo {
         TensorInfo { name: self.name.clone(), dtype: self.dtype, shape: self.shape.clone() }
     }
-}
-
-/// Little-endian F32 bytes as values; a ragged end is left out.
-pub(crate) fn f32_values(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("chunks of 4"))).collect()
 }
 
 /// Number of elements of a shape, or `None` if it overflows.
@@ -176,7 +197,7 @@ mod tests {
     fn values_survive_every_float_dtype() {
         let values = [0.0, -1.5, 2.0, 1024.0];
         for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16] {
-            let tensor = RawTensor::from_f32_as("x", vec![2, 2], &values, dtype);
+            let tensor = RawTensor::from_f32_as("x", vec![2, 2], &values, dtype).unwrap();
             assert_eq!(tensor.bytes.len(), 4 * dtype.size());
             assert_eq!(tensor.to_f32().unwrap(), values);
         }
@@ -188,5 +209,23 @@ mod tests {
         assert_eq!(ids.to_f32().unwrap_err().to_string(), "tensor `ids`: expected a float dtype, found `I64`");
         let short = RawTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![2], bytes: vec![0; 7] };
         assert_eq!(short.to_f32().unwrap_err().to_string(), "tensor `w`: expected 8 bytes for shape [2], found 7");
+    }
+
+    #[test]
+    fn what_a_dtype_cannot_hold_is_refused_by_name_and_index() {
+        let refused = |values: &[f32], dtype| {
+            let error = RawTensor::from_f32_as("w", vec![values.len()], values, dtype).unwrap_err();
+            format!("{error}: {}", std::error::Error::source(&error).unwrap())
+        };
+        for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16] {
+            assert_eq!(
+                refused(&[1.0, f32::NAN], dtype),
+                format!(
+                    "tensor `w` cannot be stored as `{dtype}`: value 1 is NaN, and only finite numbers can be encoded"
+                )
+            );
+        }
+        assert!(refused(&[0.0, 0.0, 70_000.0], Dtype::F16).contains("values from 2 on are too large for `F16`"));
+        assert!(refused(&[0.0, f32::MAX], Dtype::BF16).contains("values from 1 on are too large for `BF16`"));
     }
 }

@@ -8,8 +8,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use super::types::{GgmlType, Value};
 use crate::positioned::read_exact_at;
 
@@ -35,7 +33,7 @@ pub enum GgufError {
     Damaged { path: PathBuf, at: u64, reason: String },
     #[error("`{}`: tensor `{name}`: {reason}", path.display())]
     Tensor { path: PathBuf, name: String, reason: String },
-    #[error("`{}`: tensor `{name}` has type `{found}`, which cannot be decoded yet", path.display())]
+    #[error("`{}`: tensor `{name}` has type `{found}`, which cannot be decoded", path.display())]
     UnsupportedType { path: PathBuf, name: String, found: GgmlType },
     #[error("`{}` has no tensor `{name}`", path.display())]
     MissingTensor { path: PathBuf, name: String },
@@ -204,30 +202,34 @@ impl GgufFile {
     /// Reads one tensor's bytes as they lie in the file; any number of threads may read at once.
     pub fn read_raw(&self, name: &str) -> Result<Vec<u8>, GgufError> {
         let tensor = self.find(name)?;
-        // `open` has checked that these bytes lie inside the file.
         let mut bytes = vec![0; tensor.bytes as usize];
-        read_exact_at(&self.file, &mut bytes, tensor.offset)
-            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        self.read_at(tensor, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `bytes` with those of a tensor from byte `from` on.
+    ///
+    /// # Panics
+    /// If the tensor has not as many.
+    pub(crate) fn read_at(&self, tensor: &GgufTensor, from: u64, bytes: &mut [u8]) -> Result<(), GgufError> {
+        // `open` has checked that the tensor lies inside the file.
+        assert!(from + bytes.len() as u64 <= tensor.bytes, "only bytes of `{}` are read", tensor.name);
+        read_exact_at(&self.file, bytes, tensor.offset + from)
+            .map_err(|source| GgufError::Io { path: self.path.clone(), source })
     }
 
     /// Reads and decodes one tensor.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, GgufError> {
         let tensor = self.find(name)?;
-        let unsupported =
-            || GgufError::UnsupportedType { path: self.path.clone(), name: name.into(), found: tensor.kind };
-        if matches!(tensor.kind, GgmlType::Other(_)) {
-            return Err(unsupported());
-        }
-        let (block, block_bytes) = tensor.kind.block().ok_or_else(unsupported)?;
+        let format = tensor.kind.format().ok_or_else(|| GgufError::UnsupportedType {
+            path: self.path.clone(),
+            name: name.into(),
+            found: tensor.kind,
+        })?;
         let bytes = self.read_raw(name)?;
         let mut values = vec![0.0; tensor.shape.iter().product()];
-        // Pieces of 4096 blocks: enough work for a thread, small enough to share out.
-        values.par_chunks_mut(4096 * block as usize).zip(bytes.par_chunks(4096 * block_bytes as usize)).for_each(
-            |(values, bytes)| {
-                tensor.kind.decode(bytes, values);
-            },
-        );
+        let columns = *tensor.shape.last().expect("`open` has checked that there is one");
+        format.decode(&bytes, columns, &mut values).expect("`open` has checked shape and size");
         Ok(values)
     }
 
@@ -367,6 +369,8 @@ impl Header<'_> {
 
 #[cfg(test)]
 mod tests {
+    use afina_quant::format::Format;
+
     use super::super::writer::write_gguf;
     use super::*;
     use crate::atomic::write_file;
@@ -382,9 +386,9 @@ mod tests {
             ("deep".to_owned(), Value::Array(vec![Value::Array(vec![Value::I64(-1)])])),
         ];
         let tensors = [
-            ("a".to_owned(), vec![2, 32], GgmlType::Q8_0),
-            ("b".to_owned(), vec![3], GgmlType::F32),
-            ("c".to_owned(), vec![2, 2], GgmlType::BF16),
+            ("a".to_owned(), vec![2, 32], Format::Q8_0),
+            ("b".to_owned(), vec![3], Format::F32),
+            ("c".to_owned(), vec![2, 2], Format::BF16),
         ];
         write_gguf(path, &metadata, &tensors, &mut |name| {
             Ok(match name {
@@ -469,12 +473,12 @@ mod tests {
         bytes.push(b'w');
         bytes.extend(1_u32.to_le_bytes());
         bytes.extend(256_u64.to_le_bytes());
-        bytes.extend(14_u32.to_le_bytes()); // Q6_K
+        bytes.extend(10_u32.to_le_bytes()); // Q2_K
         bytes.extend(0_u64.to_le_bytes());
-        bytes.resize(64 + 210, 0);
+        bytes.resize(64 + 84, 0);
         write_file(&path, &bytes).unwrap();
         let file = GgufFile::open(&path).unwrap();
         let error = file.read_f32("w").unwrap_err().to_string();
-        assert!(error.ends_with("tensor `w` has type `Q6_K`, which cannot be decoded yet"), "{error}");
+        assert!(error.ends_with("tensor `w` has type `Q2_K`, which cannot be decoded"), "{error}");
     }
 }

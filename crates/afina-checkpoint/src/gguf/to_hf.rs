@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use afina_quant::format::Format;
 use serde_json::{Value, json};
 
 use super::permute::unpermute;
@@ -146,7 +147,7 @@ pub(crate) fn file_type(gguf: &GgufFile) -> GgmlType {
             None => counts.push((tensor.kind, elements)),
         }
     }
-    counts.into_iter().max_by_key(|(_, count)| *count).map_or(GgmlType::F32, |(kind, _)| kind)
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(Format::F32.into(), |(kind, _)| kind)
 }
 
 fn rope_scaling(gguf: &GgufFile, config: &LlamaConfig) -> Result<Option<RopeScaling>, ToHfError> {
@@ -197,7 +198,7 @@ fn check_tensors(gguf: &GgufFile, config: &LlamaConfig) -> Result<Vec<TensorInfo
             let reason = format!("expected shape {shape:?}, found {:?}", tensor.shape);
             return Err(ToHfError::Tensor { path: gguf.path().into(), name: in_file, reason });
         }
-        if matches!(tensor.kind, GgmlType::Other(_)) {
+        if tensor.kind.format().is_none() {
             let (path, name) = (gguf.path().into(), in_file);
             return Err(GgufError::UnsupportedType { path, name, found: tensor.kind }.into());
         }
@@ -250,7 +251,7 @@ mod tests {
     use crate::model_dir::ModelDir;
     use crate::testing::{bpe_vocabulary, noise};
 
-    type Tensors = Vec<(String, Vec<usize>, GgmlType)>;
+    type Tensors = Vec<(String, Vec<usize>, Format)>;
 
     /// Metadata and tensors of a one-layer model, changed by `change`, converted.
     fn convert(change: fn(&mut Vec<(String, GgufValue)>, &mut Tensors)) -> Result<ModelDir, String> {
@@ -271,17 +272,17 @@ mod tests {
         .to_vec();
         metadata.extend(vocabulary.to_metadata());
         let mut tensors: Tensors = [
-            ("token_embd.weight", vec![vocabulary.tokens.len(), 64], GgmlType::Q8_0),
-            ("blk.0.attn_norm.weight", vec![64], GgmlType::F32),
-            ("blk.0.attn_q.weight", vec![64, 64], GgmlType::Q4_0),
-            ("blk.0.attn_k.weight", vec![32, 64], GgmlType::Q4_0),
-            ("blk.0.attn_v.weight", vec![32, 64], GgmlType::Q4_0),
-            ("blk.0.attn_output.weight", vec![64, 64], GgmlType::F16),
-            ("blk.0.ffn_norm.weight", vec![64], GgmlType::F32),
-            ("blk.0.ffn_gate.weight", vec![96, 64], GgmlType::BF16),
-            ("blk.0.ffn_up.weight", vec![96, 64], GgmlType::F32),
-            ("blk.0.ffn_down.weight", vec![64, 96], GgmlType::Q4_1),
-            ("output_norm.weight", vec![64], GgmlType::F32),
+            ("token_embd.weight", vec![vocabulary.tokens.len(), 64], Format::Q8_0),
+            ("blk.0.attn_norm.weight", vec![64], Format::F32),
+            ("blk.0.attn_q.weight", vec![64, 64], Format::Q4_0),
+            ("blk.0.attn_k.weight", vec![32, 64], Format::Q4_0),
+            ("blk.0.attn_v.weight", vec![32, 64], Format::Q4_0),
+            ("blk.0.attn_output.weight", vec![64, 64], Format::F16),
+            ("blk.0.ffn_norm.weight", vec![64], Format::F32),
+            ("blk.0.ffn_gate.weight", vec![96, 64], Format::BF16),
+            ("blk.0.ffn_up.weight", vec![96, 64], Format::F32),
+            ("blk.0.ffn_down.weight", vec![64, 96], Format::Q4_1),
+            ("output_norm.weight", vec![64], Format::F32),
         ]
         .map(|(name, shape, kind)| (name.to_owned(), shape, kind))
         .to_vec();
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn llama3_scaling_is_found_from_its_factors() {
-        let model = convert(|_, tensors| tensors.push((ROPE_FREQS.into(), vec![8], GgmlType::F32))).unwrap();
+        let model = convert(|_, tensors| tensors.push((ROPE_FREQS.into(), vec![8], Format::F32))).unwrap();
         assert!(matches!(model.config.rope_scaling, Some(RopeScaling::Llama3 { factor: 32.0, .. })));
     }
 
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(message, "`x.gguf` holds architecture `qwen2`, which is not supported, expected `llama`");
         let message = error(|metadata, _| metadata.push(("llama.expert_count".into(), GgufValue::U32(8))));
         assert!(message.contains("`llama with 8 experts`"), "{message}");
-        let message = error(|_, tensors| tensors.push(("blk.0.attn_q.bias".into(), vec![64], GgmlType::F32)));
+        let message = error(|_, tensors| tensors.push(("blk.0.attn_q.bias".into(), vec![64], Format::F32)));
         assert!(
             message.contains("tensor `blk.0.attn_q.bias`: it is not one of a Llama model of 1 layers"),
             "{message}"

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use afina_quant::format::Format;
+
 /// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -97,29 +99,15 @@ impl Value {
     }
 }
 
-/// How a tensor's values are stored. Those that are only named here can be listed, not decoded.
+/// A tensor's type, by its number in `enum ggml_type`. One that is no [`Format`] can be listed and copied, not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GgmlType {
-    F32,
-    F16,
-    BF16,
-    Q4_0,
-    Q4_1,
-    Q8_0,
-    /// A type whose tensors cannot be decoded yet, by ggml's number.
-    Other(u32),
-}
+pub struct GgmlType(u32);
 
-/// ggml's numbers of the types that cannot be decoded, for messages: number, name, values in a block, bytes of a block.
-const OTHERS: [(u32, &str, u64, u64); 26] = [
-    (6, "Q5_0", 32, 22),
-    (7, "Q5_1", 32, 24),
+/// Types that are no format here: number, name, values in a block, bytes of a block.
+const OTHERS: [(u32, &str, u64, u64); 21] = [
     (9, "Q8_1", 32, 36),
     (10, "Q2_K", 256, 84),
     (11, "Q3_K", 256, 110),
-    (12, "Q4_K", 256, 144),
-    (13, "Q5_K", 256, 176),
-    (14, "Q6_K", 256, 210),
     (15, "Q8_K", 256, 292),
     (16, "IQ2_XXS", 256, 66),
     (17, "IQ2_XS", 256, 74),
@@ -142,43 +130,24 @@ const OTHERS: [(u32, &str, u64, u64); 26] = [
 
 impl GgmlType {
     pub(crate) fn from_id(id: u32) -> GgmlType {
-        match id {
-            0 => GgmlType::F32,
-            1 => GgmlType::F16,
-            2 => GgmlType::Q4_0,
-            3 => GgmlType::Q4_1,
-            8 => GgmlType::Q8_0,
-            30 => GgmlType::BF16,
-            other => GgmlType::Other(other),
-        }
+        GgmlType(id)
     }
 
     pub(crate) fn id(self) -> u32 {
-        match self {
-            GgmlType::F32 => 0,
-            GgmlType::F16 => 1,
-            GgmlType::Q4_0 => 2,
-            GgmlType::Q4_1 => 3,
-            GgmlType::Q8_0 => 8,
-            GgmlType::BF16 => 30,
-            GgmlType::Other(other) => other,
-        }
+        self.0
+    }
+
+    /// The format whose values can be read and written; `None` for another type.
+    pub fn format(self) -> Option<Format> {
+        Format::of_ggml_type(self.0)
     }
 
     /// Values in a block and bytes of a block; `None` for a number this project does not know.
     pub(crate) fn block(self) -> Option<(u64, u64)> {
-        use afina_quant::{q4_0, q4_1, q8_0};
-        Some(match self {
-            GgmlType::F32 => (1, 4),
-            GgmlType::F16 | GgmlType::BF16 => (1, 2),
-            GgmlType::Q4_0 => (q4_0::BLOCK as u64, q4_0::BYTES as u64),
-            GgmlType::Q4_1 => (q4_1::BLOCK as u64, q4_1::BYTES as u64),
-            GgmlType::Q8_0 => (q8_0::BLOCK as u64, q8_0::BYTES as u64),
-            GgmlType::Other(id) => {
-                let (_, _, values, bytes) = OTHERS.iter().find(|other| other.0 == id)?;
-                (*values, *bytes)
-            }
-        })
+        if let Some(format) = self.format() {
+            return Some((format.block() as u64, format.block_bytes() as u64));
+        }
+        self.other().map(|(_, _, values, bytes)| (*values, *bytes))
     }
 
     /// Bytes of a tensor of this shape (row-major); `None` if its rows are no whole blocks, or the number overflows.
@@ -192,33 +161,23 @@ impl GgmlType {
         shape[..shape.len() - 1].iter().try_fold(row, |total, dim| total.checked_mul(*dim as u64))
     }
 
-    /// Decodes whole blocks into as many values; `false` if this type cannot be decoded.
-    pub(crate) fn decode(self, bytes: &[u8], values: &mut [f32]) -> bool {
-        match self {
-            GgmlType::F32 => {
-                for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *value = f32::from_le_bytes(bytes.try_into().expect("chunks of 4"));
-                }
-            }
-            GgmlType::F16 => afina_quant::f16::decode(bytes, values),
-            GgmlType::BF16 => afina_quant::bf16::decode(bytes, values),
-            GgmlType::Q4_0 => afina_quant::q4_0::decode(bytes, values),
-            GgmlType::Q4_1 => afina_quant::q4_1::decode(bytes, values),
-            GgmlType::Q8_0 => afina_quant::q8_0::decode(bytes, values),
-            GgmlType::Other(_) => return false,
-        }
-        true
+    fn other(self) -> Option<&'static (u32, &'static str, u64, u64)> {
+        OTHERS.iter().find(|other| other.0 == self.0)
+    }
+}
+
+impl From<Format> for GgmlType {
+    fn from(format: Format) -> GgmlType {
+        GgmlType(format.ggml_type())
     }
 }
 
 impl fmt::Display for GgmlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GgmlType::Other(id) => match OTHERS.iter().find(|other| other.0 == *id) {
-                Some((_, name, _, _)) => f.write_str(name),
-                None => write!(f, "type {id}"),
-            },
-            known => write!(f, "{known:?}"),
+        match (self.format(), self.other()) {
+            (Some(format), _) => f.write_str(format.name()),
+            (None, Some((_, name, _, _))) => f.write_str(name),
+            (None, None) => write!(f, "type {}", self.0),
         }
     }
 }
@@ -235,13 +194,16 @@ mod tests {
 
     #[test]
     fn numbers_and_sizes_go_both_ways() {
-        for id in 0..60 {
-            assert_eq!(GgmlType::from_id(id).id(), id);
+        for format in Format::ALL {
+            assert_eq!(GgmlType::from(format).format(), Some(format));
+            assert_eq!(GgmlType::from(format).to_string(), format.name());
+            assert!(OTHERS.iter().all(|other| other.0 != format.ggml_type()), "{format} is named once");
         }
-        assert_eq!(GgmlType::Q4_1.bytes(&[3, 64]), Some(120));
-        assert_eq!(GgmlType::Q4_1.bytes(&[3, 65]), None);
-        assert_eq!(GgmlType::F32.bytes(&[usize::MAX, usize::MAX]), None);
-        assert_eq!(GgmlType::Other(14).to_string(), "Q6_K");
-        assert_eq!(GgmlType::Other(99).to_string(), "type 99");
+        assert_eq!(GgmlType::from(Format::Q4_1).bytes(&[3, 64]), Some(120));
+        assert_eq!(GgmlType::from(Format::Q4_1).bytes(&[3, 65]), None);
+        assert_eq!(GgmlType::from(Format::F32).bytes(&[usize::MAX, usize::MAX]), None);
+        assert_eq!(GgmlType::from_id(10).to_string(), "Q2_K");
+        assert_eq!((GgmlType::from_id(10).format(), GgmlType::from_id(10).bytes(&[2, 256])), (None, Some(168)));
+        assert_eq!(GgmlType::from_id(99).to_string(), "type 99");
     }
 }

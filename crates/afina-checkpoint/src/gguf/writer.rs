@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use afina_quant::format::{Format, FormatError};
+
 use super::types::{GgmlType, Value};
 use crate::atomic::AtomicFile;
 use crate::safetensors::AnyError;
@@ -21,59 +23,137 @@ pub enum GgufWriteError {
     Shape { name: String, shape: Vec<usize>, kind: GgmlType },
     #[error("tensor `{name}`: expected {expected} values, found {found}")]
     Count { name: String, expected: usize, found: usize },
-    #[error("tensor `{name}` holds a value that is not finite")]
-    NotFinite { name: String },
+    #[error("tensor `{name}` cannot be stored as `{format}`")]
+    Encode { name: String, format: Format, source: FormatError },
     #[error("failed to make tensor `{name}`")]
     Tensor { name: String, source: AnyError },
     #[error("`{key}`: an array must hold values of one type")]
     MixedArray { key: String },
 }
 
-/// Writes metadata and tensors (name, row-major shape, type), asking `next` for one tensor's values after the other.
+/// A tensor that a file will hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub name: String,
+    /// Row-major.
+    pub shape: Vec<usize>,
+    pub kind: GgmlType,
+}
+
+/// Keys and values as they lie in a file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metadata {
+    pub count: u64,
+    pub bytes: Vec<u8>,
+    /// What tensors are aligned to: `general.alignment`, where it is one of the keys.
+    pub alignment: Option<u64>,
+}
+
+impl Metadata {
+    pub(crate) fn push(&mut self, key: &str, value: &Value) -> Result<(), GgufWriteError> {
+        push_string(&mut self.bytes, key);
+        self.bytes.extend(value.type_id().to_le_bytes());
+        push_value(&mut self.bytes, key, value)?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// Writes metadata and tensors (name, row-major shape, format), asking `next` for one tensor's values after the other.
 ///
-/// The same input gives the same bytes. The file appears only when it is whole. Values must be finite: a block format
-/// cannot hold anything else.
+/// The same input gives the same bytes. The file appears only when it is whole. A value that is not finite, or too large for
+/// its format, is refused by its index.
 pub fn write_gguf(
     path: &Path,
     metadata: &[(String, Value)],
-    tensors: &[(String, Vec<usize>, GgmlType)],
+    tensors: &[(String, Vec<usize>, Format)],
     next: &mut dyn FnMut(&str) -> Result<Vec<f32>, AnyError>,
 ) -> Result<(), GgufWriteError> {
-    let header = header(metadata, tensors)?;
-    let io_error = |source| GgufWriteError::Io { path: path.into(), source };
-    let mut file = AtomicFile::create(path).map_err(io_error)?;
-    file.write_all(&header).map_err(io_error)?;
-    for (name, shape, kind) in tensors {
+    let mut keys = Metadata::default();
+    for (key, value) in metadata {
+        keys.push(key, value)?;
+    }
+    let entries: Vec<Entry> = tensors
+        .iter()
+        .map(|(name, shape, format)| Entry { name: name.clone(), shape: shape.clone(), kind: (*format).into() })
+        .collect();
+    let mut bytes = Vec::new();
+    write_entries(path, &keys, &entries, &mut |index, file| {
+        let (name, shape, format) = &tensors[index];
         let values = next(name).map_err(|source| GgufWriteError::Tensor { name: name.clone(), source })?;
         let expected = shape.iter().product();
         if values.len() != expected {
             return Err(GgufWriteError::Count { name: name.clone(), expected, found: values.len() });
         }
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(GgufWriteError::NotFinite { name: name.clone() });
-        }
-        let mut bytes = encode(*kind, &values);
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
-        file.write_all(&bytes).map_err(io_error)?;
+        encode(*format, &values, shape, &mut bytes).map_err(|source| GgufWriteError::Encode {
+            name: name.clone(),
+            format: *format,
+            source,
+        })?;
+        file.write(&bytes)
+    })
+}
+
+/// Encodes the values of a tensor, or of some of its rows, in place of what `bytes` holds.
+pub(crate) fn encode(format: Format, values: &[f32], shape: &[usize], bytes: &mut Vec<u8>) -> Result<(), FormatError> {
+    let columns = shape.last().copied().unwrap_or(0);
+    let rows = values.len().checked_div(columns).unwrap_or(0);
+    bytes.resize(rows * format.row_bytes(columns)?, 0);
+    format.encode(values, columns, bytes)
+}
+
+/// Where a tensor's bytes go.
+pub(crate) struct TensorSink<'a> {
+    path: &'a Path,
+    file: &'a mut AtomicFile,
+    written: u64,
+}
+
+impl TensorSink<'_> {
+    /// Appends bytes of the tensor.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), GgufWriteError> {
+        self.written += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|source| GgufWriteError::Io { path: self.path.into(), source })
+    }
+}
+
+/// Writes metadata and tensors; `data` writes the bytes of the tensor of the index it is given.
+///
+/// # Panics
+/// If `data` writes more or fewer bytes than the tensor's type and shape take.
+pub(crate) fn write_entries(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &[Entry],
+    data: &mut dyn FnMut(usize, &mut TensorSink<'_>) -> Result<(), GgufWriteError>,
+) -> Result<(), GgufWriteError> {
+    let alignment = metadata.alignment.unwrap_or(ALIGNMENT);
+    let header = header(metadata, tensors, alignment)?;
+    let io_error = |source| GgufWriteError::Io { path: path.into(), source };
+    let mut file = AtomicFile::create(path).map_err(io_error)?;
+    file.write_all(&header).map_err(io_error)?;
+    for (index, tensor) in tensors.iter().enumerate() {
+        let mut sink = TensorSink { path, file: &mut file, written: 0 };
+        data(index, &mut sink)?;
+        let written = sink.written;
+        assert_eq!(Some(written), tensor.kind.bytes(&tensor.shape), "`{}` is written whole", tensor.name);
+        let padding = written.next_multiple_of(alignment) - written;
+        file.write_all(&vec![0; padding as usize]).map_err(io_error)?;
     }
     file.commit().map_err(io_error)
 }
 
-fn header(metadata: &[(String, Value)], tensors: &[(String, Vec<usize>, GgmlType)]) -> Result<Vec<u8>, GgufWriteError> {
+fn header(metadata: &Metadata, tensors: &[Entry], alignment: u64) -> Result<Vec<u8>, GgufWriteError> {
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend((metadata.len() as u64).to_le_bytes());
-    for (key, value) in metadata {
-        push_string(&mut out, key);
-        out.extend(value.type_id().to_le_bytes());
-        push_value(&mut out, key, value)?;
-    }
+    out.extend(metadata.count.to_le_bytes());
+    out.extend_from_slice(&metadata.bytes);
     let mut offset = 0_u64;
-    for (name, shape, kind) in tensors {
+    for Entry { name, shape, kind } in tensors {
         let bad = || GgufWriteError::Shape { name: name.clone(), shape: shape.clone(), kind: *kind };
         let bytes = kind.bytes(shape).ok_or_else(bad)?;
-        if shape.len() > 4 || name.len() >= MAX_NAME || matches!(kind, GgmlType::Other(_)) {
+        if shape.len() > 4 || name.len() >= MAX_NAME {
             return Err(bad());
         }
         push_string(&mut out, name);
@@ -83,9 +163,9 @@ fn header(metadata: &[(String, Value)], tensors: &[(String, Vec<usize>, GgmlType
         }
         out.extend(kind.id().to_le_bytes());
         out.extend(offset.to_le_bytes());
-        offset += bytes.next_multiple_of(ALIGNMENT);
+        offset += bytes.next_multiple_of(alignment);
     }
-    out.resize(out.len().next_multiple_of(ALIGNMENT as usize), 0);
+    out.resize((out.len() as u64).next_multiple_of(alignment) as usize, 0);
     Ok(out)
 }
 
@@ -123,26 +203,6 @@ fn push_value(out: &mut Vec<u8>, key: &str, value: &Value) -> Result<(), GgufWri
     Ok(())
 }
 
-/// `header` has checked that the values are whole blocks of a type that can be written.
-fn encode(kind: GgmlType, values: &[f32]) -> Vec<u8> {
-    let (block, block_bytes) = kind.block().expect("a type that can be written");
-    let mut bytes = vec![0; values.len() / block as usize * block_bytes as usize];
-    match kind {
-        GgmlType::F32 => {
-            for (value, out) in values.iter().zip(bytes.chunks_exact_mut(4)) {
-                out.copy_from_slice(&value.to_le_bytes());
-            }
-        }
-        GgmlType::F16 => afina_quant::f16::encode(values, &mut bytes),
-        GgmlType::BF16 => afina_quant::bf16::encode(values, &mut bytes),
-        GgmlType::Q4_0 => afina_quant::q4_0::encode(values, &mut bytes),
-        GgmlType::Q4_1 => afina_quant::q4_1::encode(values, &mut bytes),
-        GgmlType::Q8_0 => afina_quant::q8_0::encode(values, &mut bytes),
-        GgmlType::Other(_) => unreachable!("`header` refuses it"),
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,13 +217,54 @@ mod tests {
                 .to_string()
         };
         assert_eq!(
-            write(vec![2, 33], GgmlType::Q8_0, vec![0.0; 66]),
+            write(vec![2, 33], Format::Q8_0, vec![0.0; 66]),
             "tensor `w`: shape [2, 33] cannot be stored as `Q8_0`"
         );
-        assert_eq!(write(vec![2], GgmlType::F32, vec![0.0]), "tensor `w`: expected 2 values, found 1");
-        assert_eq!(write(vec![1], GgmlType::F32, vec![f32::NAN]), "tensor `w` holds a value that is not finite");
+        assert_eq!(write(vec![2], Format::F32, vec![0.0]), "tensor `w`: expected 2 values, found 1");
         let mixed = ("k".to_owned(), Value::Array(vec![Value::U8(1), Value::Bool(true)]));
         assert!(write_gguf(&path, &[mixed], &[], &mut |_| Ok(vec![])).is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn value_that_no_format_holds_is_refused_by_tensor_and_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.gguf");
+        for format in Format::ALL {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = vec![0.5; 3 * 256];
+                values[300] = bad;
+                let tensors = [("blk.0.ffn_up.weight".to_owned(), vec![3, 256], format)];
+                let error = write_gguf(&path, &[], &tensors, &mut |_| Ok(values.clone())).unwrap_err();
+                assert_eq!(error.to_string(), format!("tensor `blk.0.ffn_up.weight` cannot be stored as `{format}`"));
+                let cause = std::error::Error::source(&error).unwrap().to_string();
+                assert!(cause.starts_with(&format!("value 300 is {bad}")), "{cause}");
+            }
+        }
+        let tensors = [("w".to_owned(), vec![2, 32], Format::Q4_0)];
+        let error = write_gguf(&path, &[], &tensors, &mut |_| Ok(vec![1e7; 64])).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.starts_with("values from 0 on are too large for `Q4_0`"), "{cause}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn every_format_survives_the_way_through_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.gguf");
+        let tensors: Vec<_> =
+            Format::ALL.iter().map(|format| (format.name().to_owned(), vec![3, 512], *format)).collect();
+        let values = crate::testing::noise(5, 3 * 512);
+        write_gguf(&path, &[], &tensors, &mut |_| Ok(values.clone())).unwrap();
+        let file = crate::gguf::GgufFile::open(&path).unwrap();
+        for (tensor, format) in file.tensors().iter().zip(Format::ALL) {
+            assert_eq!((tensor.kind.format(), tensor.shape.as_slice()), (Some(format), &[3, 512][..]));
+            let mut bytes = vec![0; tensor.bytes as usize];
+            format.encode(&values, 512, &mut bytes).unwrap();
+            assert_eq!(file.read_raw(&tensor.name).unwrap(), bytes, "{format}");
+            let mut decoded = vec![0.0; values.len()];
+            format.decode(&bytes, 512, &mut decoded).unwrap();
+            assert_eq!(file.read_f32(&tensor.name).unwrap(), decoded, "{format}");
+        }
     }
 }
