@@ -44,9 +44,9 @@ pub enum ModelDirError {
     #[error("`{}` names the shard `{shard}`, which is not there", path.display())]
     MissingShard { path: PathBuf, shard: String },
     #[error("tensor `{name}` is in two shards: `{}` and `{}`", shards[0], shards[1])]
-    InTwoShards { path: PathBuf, name: String, shards: [String; 2] },
+    InTwoShards { name: String, shards: [String; 2] },
     #[error("`{}`: tensor `{name}`: expected in `{shard}`, found in {}", path.display(), place(found))]
-    NotInShard { path: PathBuf, name: String, shard: String, found: Option<String> },
+    NotInShard { path: PathBuf, name: String, shard: String, found: Option<Box<str>> },
     #[error("tensor `{name}` is in no weights file of `{}`", path.display())]
     MissingTensor { path: PathBuf, name: String },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
@@ -222,7 +222,7 @@ pub(crate) fn is_pickle(name: &str) -> bool {
     bin || [".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end))
 }
 
-fn place(found: &Option<String>) -> String {
+fn place(found: &Option<Box<str>>) -> String {
     found.as_ref().map_or("no shard".to_owned(), |shard| format!("`{shard}`"))
 }
 

@@ -54,12 +54,8 @@ impl ShardIndex {
             let file = SafetensorsFile::open(&folder.join(shard))?;
             for name in file.names() {
                 if let Some(other) = seen.insert(name.clone(), shard.to_owned()) {
-                    let path = self.path.clone();
-                    return Err(ModelDirError::InTwoShards {
-                        path,
-                        name: name.clone(),
-                        shards: [other, shard.to_owned()],
-                    });
+                    let shards = [other, shard.to_owned()];
+                    return Err(ModelDirError::InTwoShards { name: name.clone(), shards });
                 }
             }
             files.push((shard.to_owned(), file));
@@ -71,7 +67,7 @@ impl ShardIndex {
                     path: self.path.clone(),
                     name: name.clone(),
                     shard: shard.clone(),
-                    found: found.cloned(),
+                    found: found.map(|shard| shard.as_str().into()),
                 });
             }
         }

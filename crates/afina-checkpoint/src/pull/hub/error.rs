@@ -40,11 +40,11 @@ pub enum HubError {
     #[error("`{repo}` has no `{missing}`{}", of(has))]
     NotModel { repo: String, missing: &'static str, has: String },
     #[error("`{repo}` is not a model that afina can use")]
-    Config { repo: String, source: ConfigError },
+    Config { repo: String, source: Box<ConfigError> },
     #[error("`{repo}` has only pickled weights (`{file}`)")]
     Pickle { repo: String, file: String },
     #[error("`{repo}`: its index of shards cannot be used")]
-    Index { repo: String, source: ModelDirError },
+    Index { repo: String, source: Box<ModelDirError> },
     #[error("`{repo}`: its index names the shard `{shard}`, which the repo does not have")]
     NoShard { repo: String, shard: String },
     #[error("`{repo}`: its index names no shard for tensor `{tensor}`")]

@@ -111,7 +111,7 @@ impl Repo<'_> {
             return Err(self.missing("config.json").into());
         }
         let config = LlamaConfig::from_json(&self.json("config.json", progress)?)
-            .map_err(|source| HubError::Config { repo: self.repo.to_owned(), source })?;
+            .map_err(|source| HubError::Config { repo: self.repo.to_owned(), source: source.into() })?;
         let mut names: Vec<String> = self.listing.companions().into_iter().map(str::to_owned).collect();
         match self.listing.weights(self.repo) {
             Ok(Weights::Whole) => names.push(WEIGHTS.to_owned()),
@@ -143,7 +143,8 @@ impl Repo<'_> {
     fn shards(&self, config: &LlamaConfig, progress: &mut dyn FnMut(PullEvent)) -> Result<Vec<String>, PullError> {
         let repo = || self.repo.to_owned();
         let path = self.small(WEIGHTS_INDEX, progress)?;
-        let index = ShardIndex::read(&path).map_err(|source| HubError::Index { repo: repo(), source })?;
+        let index =
+            ShardIndex::read(&path).map_err(|source| HubError::Index { repo: repo(), source: source.into() })?;
         if let Some((tensor, _)) = expected_tensors(config).into_iter().find(|(name, _)| !index.has(name)) {
             return Err(HubError::NoTensor { repo: repo(), tensor }.into());
         }
