@@ -7,6 +7,7 @@ mod cli;
 mod copies;
 mod data;
 mod plan;
+mod quantize;
 mod rows;
 mod tidy;
 #[path = "../tiny_model.rs"]
