@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use afina_checkpoint::{AtomicDir, GgufType, ModelDir, export_gguf, merge};
+use afina_checkpoint::{AtomicDir, Mix, ModelDir, export_gguf, merge};
 use anyhow::{Context, Result};
 
 /// An entry of `export.as`.
@@ -13,34 +13,45 @@ pub enum ExportAs {
     Peft,
     /// `export-hf/`, the base with the adapter merged into it.
     Hf,
-    /// `export-q8_0.gguf`, the same in one file.
-    Gguf(GgufType),
+    /// `export-q8_0.gguf`, the same in one file, in one of llama.cpp's mixes.
+    Gguf(Mix),
 }
 
 /// What `export.as` may hold.
-pub(crate) const EXPORTS: [&str; 4] = ["peft", "hf", "gguf:q8_0", "gguf:f32"];
+pub(crate) const EXPORTS: &str = "peft | hf | gguf:TYPE";
 
 impl FromStr for ExportAs {
-    type Err = ();
+    /// What to do about it.
+    type Err = String;
 
-    fn from_str(name: &str) -> Result<ExportAs, ()> {
-        match name {
-            "peft" => Ok(ExportAs::Peft),
-            "hf" => Ok(ExportAs::Hf),
-            "gguf:q8_0" => Ok(ExportAs::Gguf(GgufType::Q8_0)),
-            "gguf:f32" => Ok(ExportAs::Gguf(GgufType::F32)),
-            _ => Err(()),
+    fn from_str(name: &str) -> Result<ExportAs, String> {
+        match (name, name.strip_prefix("gguf:")) {
+            ("peft", _) => Ok(ExportAs::Peft),
+            ("hf", _) => Ok(ExportAs::Hf),
+            (_, Some(mix)) => mix.parse().map(ExportAs::Gguf).map_err(|unknown: afina_checkpoint::UnknownMix| {
+                match unknown.nearest() {
+                    Some(mix) => format!("did you mean `gguf:{}`? TYPE is one of {}", lower(mix), Mix::names()),
+                    None => format!("TYPE is one of {}", Mix::names()),
+                }
+            }),
+            (_, None) => Err(match name.parse::<Mix>() {
+                Ok(mix) => format!("did you mean `gguf:{}`?", lower(mix)),
+                Err(_) => "set export.as=peft".to_owned(),
+            }),
         }
     }
 }
 
+fn lower(mix: Mix) -> String {
+    mix.name().to_lowercase()
+}
+
 impl ExportAs {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            ExportAs::Peft => "",
-            ExportAs::Hf => "export-hf",
-            ExportAs::Gguf(GgufType::F32) => "export-f32.gguf",
-            ExportAs::Gguf(GgufType::Q8_0) => "export-q8_0.gguf",
+            ExportAs::Peft => String::new(),
+            ExportAs::Hf => "export-hf".to_owned(),
+            ExportAs::Gguf(mix) => format!("export-{}.gguf", lower(mix)),
         }
     }
 }
@@ -64,9 +75,9 @@ pub(crate) fn export(kinds: &[ExportAs], base: &ModelDir, adapter: &Path, to: &P
     let mut paths = Vec::new();
     for kind in kinds {
         let path = to.join(kind.name());
-        if let ExportAs::Gguf(kind) = kind {
+        if let ExportAs::Gguf(mix) = kind {
             let model = ModelDir::open(&merged).with_context(|| format!("failed to open `{}`", merged.display()))?;
-            export_gguf(&model, &path, kind, &mut |_, _| {})
+            export_gguf(&model, &path, mix, false, &mut |_, _| {})
                 .with_context(|| format!("failed to export to `{}`", path.display()))?;
         }
         paths.push(path);

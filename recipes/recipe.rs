@@ -105,9 +105,9 @@ impl Recipe {
     /// What `export.as` asks for.
     pub fn exports(&self) -> Result<Vec<ExportAs>, RecipeError> {
         let export = |name: &String| {
-            name.parse().map_err(|()| RecipeError::Value {
-                message: format!("`export.as`: expected {}, found \"{name}\"", EXPORTS.join(" | ")),
-                hint: "set export.as=peft".to_owned(),
+            name.parse::<ExportAs>().map_err(|hint| RecipeError::Value {
+                message: format!("`export.as`: expected {EXPORTS}, found \"{name}\""),
+                hint,
             })
         };
         self.export.kinds.iter().map(export).collect()
@@ -261,6 +261,8 @@ fn apply_override(table: &mut Table, given: &str) -> Result<(), RecipeError> {
 
 #[cfg(test)]
 mod tests {
+    use afina_checkpoint::Mix;
+
     use super::*;
 
     const MINIMAL: &str =
@@ -314,8 +316,12 @@ mod tests {
             (recipe.export.kinds, recipe.eval.samples),
             (vec!["hf".to_owned()], vec!["¿Quién eres?".to_owned()])
         );
-        let error = parse(&["export.as=gguf:q4_0"]).unwrap_err();
-        assert_eq!(error.to_string(), "`export.as`: expected peft | hf | gguf:q8_0 | gguf:f32, found \"gguf:q4_0\"");
+        let recipe = parse(&["export.as=[\"gguf:Q4_K_M\", \"gguf:q5_k\"]"]).unwrap();
+        assert_eq!(recipe.exports().unwrap(), [Mix::Q4_K_M, Mix::Q5_K_M].map(ExportAs::Gguf));
+        let error = parse(&["export.as=gguf:q4_k_n"]).unwrap_err();
+        assert_eq!(error.to_string(), "`export.as`: expected peft | hf | gguf:TYPE, found \"gguf:q4_k_n\"");
+        assert!(error.hint().unwrap().starts_with("did you mean `gguf:q4_k_m`? TYPE is one of Q4_0, "));
+        assert_eq!(parse(&["export.as=q6_k"]).unwrap_err().hint(), Some("did you mean `gguf:q6_k`?"));
     }
 
     #[test]

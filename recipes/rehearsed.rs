@@ -53,7 +53,8 @@ fn a_run_is_its_steps_and_nothing_else() {
 fn exports_are_rehearsed_and_written_when_the_run_is_over() {
     let dir = tempfile::tempdir().unwrap();
     model_dir(&dir.path().join("base"));
-    let recipe = recipe(dir.path(), "r", &["export.as=[\"peft\", \"gguf:q8_0\", \"hf\"]", "train.max_steps=2"]);
+    let recipe =
+        recipe(dir.path(), "r", &["export.as=[\"peft\", \"gguf:q8_0\", \"gguf:Q4_K\", \"hf\"]", "train.max_steps=2"]);
     let mut rehearsals = 0;
     let rehearsed = train_until(&recipe, false, |event| {
         rehearsals += usize::from(matches!(event, Event::Rehearsed(_)));
@@ -75,7 +76,9 @@ fn exports_are_rehearsed_and_written_when_the_run_is_over() {
             merged.weights_sha256().unwrap() != ModelDir::open(&recipe.model.base).unwrap().weights_sha256().unwrap()
         );
         let found = names();
-        assert!(found.contains(&"export-q8_0.gguf".to_owned()), "{found:?}");
+        for name in ["export-q8_0.gguf", "export-q4_k_m.gguf"] {
+            assert!(found.contains(&name.to_owned()), "{found:?}");
+        }
         assert!(!found.iter().any(|name| name.contains("merged") || name.starts_with('.')), "{found:?}");
     }
 }

@@ -120,7 +120,7 @@ pub struct DeviceTable {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExportTable {
-    /// `peft`, `hf`, `gguf:q8_0`, `gguf:f32`.
+    /// `peft`, `hf`, `gguf:q8_0`, `gguf:q4_k_m` or another of llama.cpp's types.
     #[serde(rename = "as")]
     pub kinds: Vec<String>,
 }

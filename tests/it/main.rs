@@ -10,6 +10,7 @@ mod hub;
 #[path = "../hub_server.rs"]
 mod hub_server;
 mod plan;
+mod quantize;
 mod rows;
 mod tidy;
 #[path = "../tiny_model.rs"]

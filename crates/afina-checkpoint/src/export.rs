@@ -1,26 +1,26 @@
 //! What other programs load: a Hugging Face folder, PEFT's two files, a GGUF file.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use afina_quant::format::Format;
+use afina_quant::mix::{Mix, Model};
 
 use crate::adapter::{AdapterError, read_adapter, write_adapter};
 use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
 use crate::config::RopeScaling;
-use crate::gguf::{GgufWriteError, ROPE_FREQS, Value, VocabularyError, permute, vocabulary_from_hf, write_gguf};
+use crate::gguf::{
+    GgmlType, GgufReport, GgufWriteError, Metadata, Planned, ROPE_FREQS, RowSource, Rows, Value, VocabularyError,
+    permute, plan, quantization_keys, sort, vocabulary_from_hf, write_mix,
+};
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError};
 use crate::names::gguf_name;
-
-/// How the weights of a GGUF file are stored; norms are always F32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GgufType {
-    F32,
-    Q8_0,
-}
+use crate::safetensors::AnyError;
 
 /// Why an export failed; nothing is left at its target.
 #[derive(Debug, thiserror::Error)]
@@ -68,46 +68,84 @@ pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     folder.commit().map_err(io_error)
 }
 
-/// Writes the model as one GGUF file with its whole tokenizer, its chat template and every end-of-turn token.
+/// Writes the model as one GGUF file with its whole tokenizer, its chat template and every end-of-turn token: the file that
+/// llama.cpp would make of the same model in F32.
 ///
-/// A matrix whose rows are no whole blocks is kept in F16. `progress` is told how many tensors of how many are done.
+/// Matrices have the formats of the mix, everything else is F32. `measure` tells the error of each tensor. `progress` is told
+/// how many tensors of how many are done.
 pub fn export_gguf(
     model: &ModelDir,
     to: &Path,
-    kind: GgufType,
+    mix: Mix,
+    measure: bool,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<(), ExportError> {
+) -> Result<GgufReport, ExportError> {
     let config = &model.config;
-    let mut metadata = general_metadata(model, to, kind);
-    let vocabulary = vocabulary_from_hf(&model.path, config.vocab_size, &model.eos_token_ids())?;
-    metadata.extend(vocabulary.to_metadata());
-
-    // Hugging Face name (empty for the scaling's factors), GGUF name, shape, type.
-    let mut tensors: Vec<(String, String, Vec<usize>, Format)> = Vec::new();
-    let scaling = match &config.rope_scaling {
-        Some(scaling @ RopeScaling::Llama3 { .. }) => {
-            tensors.push((String::new(), ROPE_FREQS.into(), vec![config.head_dim / 2], Format::F32));
-            scaling.factors(config.head_dim, config.rope_theta)
-        }
-        _ => Vec::new(),
-    };
-    for name in model.tensor_names() {
-        let shape = model.info(name).expect("`ModelDir::open` has checked every tensor").shape.clone();
-        let in_file = gguf_name(name).expect("every tensor of a Llama model is in the table");
-        let kind = storage(kind, &shape);
-        tensors.push((name.clone(), in_file, shape, kind));
+    let mut keys = general_metadata(model, to);
+    keys.extend(vocabulary_from_hf(&model.path, config.vocab_size, &model.eos_token_ids())?.to_metadata());
+    keys.extend(quantization_keys(mix).map(|(key, value)| (key.to_owned(), value)));
+    let mut metadata = Metadata::default();
+    for (key, value) in &keys {
+        metadata.push(key, value)?;
     }
 
-    let listed: Vec<_> = tensors.iter().map(|(_, name, shape, kind)| (name.clone(), shape.clone(), *kind)).collect();
-    let mut done = 0;
-    write_gguf(to, &metadata, &listed, &mut |in_file| {
-        let (name, ..) = tensors.iter().find(|(_, other, ..)| other == in_file).ok_or("an unknown name")?;
-        done += 1;
-        progress(done, listed.len());
-        if name.is_empty() {
-            return Ok(scaling.clone());
+    let shape_of_mix = Model {
+        layers: config.num_hidden_layers,
+        heads: config.num_attention_heads,
+        kv_heads: config.num_key_value_heads,
+        has_output: !config.tie_word_embeddings,
+    };
+    let mut hf_names = HashMap::new();
+    let mut tensors: Vec<Planned> = Vec::new();
+    for name in model.tensor_names() {
+        let shape = &model.info(name).expect("`ModelDir::open` has checked every tensor").shape;
+        let in_file = gguf_name(name).expect("every tensor of a Llama model is in the table");
+        tensors.push(plan(mix, &shape_of_mix, &in_file, shape, Format::F32.into()));
+        hf_names.insert(in_file, name.clone());
+    }
+    let mut scaling = Vec::new();
+    if let Some(rope_scaling @ RopeScaling::Llama3 { .. }) = &config.rope_scaling {
+        scaling = rope_scaling.factors(config.head_dim, config.rope_theta);
+        tensors.push(plan(mix, &shape_of_mix, ROPE_FREQS, &[config.head_dim / 2], Format::F32.into()));
+    }
+    sort(&mut tensors);
+    let mut source = Source { model, hf_names, scaling, name: String::new(), values: Vec::new() };
+    Ok(write_mix(to, &metadata, mix, &tensors, &mut source, measure, progress)?)
+}
+
+/// Rows of a folder's tensors, in GGUF's order.
+struct Source<'a> {
+    model: &'a ModelDir,
+    /// Hugging Face's names by GGUF's.
+    hf_names: HashMap<String, String>,
+    /// What `rope_freqs.weight` holds.
+    scaling: Vec<f32>,
+    /// The tensor that `values` are of.
+    name: String,
+    values: Vec<f32>,
+}
+
+impl RowSource for Source<'_> {
+    fn rows(&mut self, name: &str, _: GgmlType, rows: Range<usize>) -> Result<Rows<'_>, AnyError> {
+        if name == ROPE_FREQS {
+            return Ok(Rows::Values(&self.scaling));
         }
-        let values = model.tensor(name)?.to_f32()?;
+        let hf_name = self.hf_names.get(name).ok_or("an unknown name")?;
+        if self.name != name {
+            self.values = Vec::new(); // before the next tensor is read
+            self.values = self.read(hf_name)?;
+            self.name = name.to_owned();
+        }
+        let shape = &self.model.info(hf_name).ok_or("an unknown name")?.shape;
+        let columns = shape.last().copied().unwrap_or(0);
+        Ok(Rows::Values(&self.values[rows.start * columns..rows.end * columns]))
+    }
+}
+
+impl Source<'_> {
+    fn read(&self, name: &str) -> Result<Vec<f32>, AnyError> {
+        let config = &self.model.config;
+        let values = self.model.tensor(name)?.to_f32()?;
         Ok(if name.ends_with("q_proj.weight") {
             permute(&values, config.num_attention_heads, config.head_dim)
         } else if name.ends_with("k_proj.weight") {
@@ -115,20 +153,10 @@ pub fn export_gguf(
         } else {
             values
         })
-    })?;
-    Ok(())
-}
-
-fn storage(kind: GgufType, shape: &[usize]) -> Format {
-    match kind {
-        GgufType::Q8_0 if shape.len() < 2 => Format::F32,
-        GgufType::Q8_0 if !shape[1].is_multiple_of(Format::Q8_0.block()) => Format::F16,
-        GgufType::Q8_0 => Format::Q8_0,
-        GgufType::F32 => Format::F32,
     }
 }
 
-fn general_metadata(model: &ModelDir, to: &Path, kind: GgufType) -> Vec<(String, Value)> {
+fn general_metadata(model: &ModelDir, to: &Path) -> Vec<(String, Value)> {
     let config = &model.config;
     let text = |text: &str| Value::String(text.into());
     let number = |n: usize| Value::U32(n as u32);
@@ -146,14 +174,6 @@ fn general_metadata(model: &ModelDir, to: &Path, kind: GgufType) -> Vec<(String,
     if let Some(license) = manifest.and_then(|manifest| manifest.license) {
         push("general.license", text(&license));
     }
-    push(
-        "general.file_type",
-        Value::U32(match kind {
-            GgufType::F32 => 0,
-            GgufType::Q8_0 => 7,
-        }),
-    );
-    push("general.quantization_version", Value::U32(2));
     push("llama.block_count", number(config.num_hidden_layers));
     push("llama.context_length", number(config.max_position_embeddings));
     push("llama.embedding_length", number(config.hidden_size));
@@ -198,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::atomic::write_file;
-    use crate::gguf::{GgufFile, TokenType, Vocabulary, gguf_to_hf};
+    use crate::gguf::{GgufFile, TokenType, Vocabulary, gguf_to_hf, quantize_gguf};
     use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
 
     fn change_config(folder: &Path, change: serde_json::Value) {
@@ -223,7 +243,7 @@ mod tests {
             );
             let model = ModelDir::open(&folder).unwrap();
             let mut calls = 0;
-            export_gguf(&model, &file, GgufType::F32, &mut |_, _| calls += 1).unwrap();
+            export_gguf(&model, &file, Mix::F32, false, &mut |_, _| calls += 1).unwrap();
             assert_eq!(calls, model.tensor_names().len() + 1);
             let gguf = GgufFile::open(&file).unwrap();
             gguf_to_hf(&gguf, &back, &mut |_, _| ()).unwrap();
@@ -246,15 +266,55 @@ mod tests {
         tiny_tokenizer(dir.path(), 320);
         let model = ModelDir::open(dir.path()).unwrap();
         let file = dir.path().join("a.gguf");
-        export_gguf(&model, &file, GgufType::Q8_0, &mut |_, _| ()).unwrap();
+        export_gguf(&model, &file, Mix::Q8_0, false, &mut |_, _| ()).unwrap();
         let gguf = GgufFile::open(&file).unwrap();
         assert_eq!(gguf.tensor("blk.0.attn_q.weight").unwrap().kind.format(), Some(Format::Q8_0));
         assert_eq!(gguf.tensor("blk.0.attn_norm.weight").unwrap().kind.format(), Some(Format::F32));
-        assert_eq!(storage(GgufType::Q8_0, &[4, 33]), Format::F16);
         let found = gguf.read_f32("blk.1.ffn_down.weight").unwrap();
         let expected = model.tensor("model.layers.1.mlp.down_proj.weight").unwrap().to_f32().unwrap();
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst > 0.0 && worst < 0.1 / 127.0, "{worst}"); // half a step of a block up to 0.1, and a bit for f16
+    }
+
+    #[test]
+    fn every_type_of_a_folder_is_the_file_that_its_f32_file_becomes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).join("model.gguf"); // a model without a name gets the file's
+        for tied in [true, false] {
+            let folder = dir.path().join(format!("tied {tied}"));
+            tiny_model(&folder, tied);
+            tiny_tokenizer(&folder, 320);
+            let model = ModelDir::open(&folder).unwrap();
+            export_gguf(&model, &at("f32"), Mix::F32, false, &mut |_, _| ()).unwrap();
+            let f32_file = GgufFile::open(&at("f32")).unwrap();
+            for mix in Mix::ALL {
+                let direct = export_gguf(&model, &at("direct"), mix, true, &mut |_, _| ()).unwrap();
+                let through = quantize_gguf(&f32_file, &at("through"), mix, false, true, &mut |_, _| ()).unwrap();
+                assert_eq!(direct, through);
+                assert!(fs::read(at("direct")).unwrap() == fs::read(at("through")).unwrap(), "{mix}, tied {tied}");
+            }
+        }
+    }
+
+    #[test]
+    fn weight_that_is_not_finite_is_named_by_gguf_name_and_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join("a"), dir.path().join("a.gguf"));
+        tiny_model(&folder, true);
+        tiny_tokenizer(&folder, 320);
+        let weights = folder.join("model.safetensors");
+        let mut bytes = fs::read(&weights).unwrap();
+        let last = bytes.len() - 4;
+        bytes[last..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        crate::testing::overwrite(&weights, &bytes);
+        let model = ModelDir::open(&folder).unwrap();
+        let ExportError::Gguf(error) = export_gguf(&model, &file, Mix::Q4_0, false, &mut |_, _| ()).unwrap_err() else {
+            panic!("the file could not be written");
+        };
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.to_string().contains("cannot be stored as"), "{error}");
+        assert!(cause.contains("is inf, and only finite numbers can be encoded"), "{cause}");
+        assert!(!file.exists());
     }
 
     #[test]
@@ -263,7 +323,7 @@ mod tests {
         tiny_model(dir.path(), true);
         let model = ModelDir::open(dir.path()).unwrap();
         let file = dir.path().join("a.gguf");
-        assert!(matches!(export_gguf(&model, &file, GgufType::F32, &mut |_, _| ()), Err(ExportError::Vocabulary(_))));
+        assert!(matches!(export_gguf(&model, &file, Mix::F32, false, &mut |_, _| ()), Err(ExportError::Vocabulary(_))));
         assert!(!file.exists());
     }
 

@@ -361,8 +361,10 @@ fn hash(path: &Path) -> Result<String, InspectError> {
 
 #[cfg(test)]
 mod tests {
+    use afina_quant::mix::Mix;
+
     use super::*;
-    use crate::export::{GgufType, export_gguf};
+    use crate::export::export_gguf;
     use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
 
     #[test]
@@ -373,7 +375,7 @@ mod tests {
         tiny_tokenizer(&folder, 320);
         let file = dir.path().join("tiny.gguf");
         let model = ModelDir::open(&folder).unwrap();
-        export_gguf(&model, &file, GgufType::Q8_0, &mut |_, _| ()).unwrap();
+        export_gguf(&model, &file, Mix::Q8_0, false, &mut |_, _| ()).unwrap();
 
         let (a, b) = (inspect(&folder).unwrap(), inspect(&file).unwrap());
         assert_eq!((a.kind, b.kind), (Kind::Model, Kind::Gguf));

@@ -29,9 +29,12 @@ mod testing;
 
 pub use adapter::{AdapterConfig, AdapterError, LoraTensors, TrainedWith, read_adapter, write_adapter};
 pub use adapter_template::{CHAT_TEMPLATE, adapter_template};
+pub use afina_quant::format::Format;
+pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
-pub use export::{ExportError, GgufType, export_gguf, export_hf, export_peft};
+pub use export::{ExportError, export_gguf, export_hf, export_peft};
+pub use gguf::{Fallback, GgufError, GgufFile, GgufReport, QuantizeError, StoredTensor, quantize_gguf};
 pub use hash::{sha256_file, sha256_hex};
 pub use inspect::{InspectError, Inspection, chat_template, inspect};
 pub use manifest::{Manifest, ManifestError, Origin};

@@ -251,7 +251,8 @@ mod tests {
         crate::export::export_gguf(
             &ModelDir::open(&to).unwrap(),
             &dir.path().join("m.gguf"),
-            crate::export::GgufType::F32,
+            afina_quant::mix::Mix::F32,
+            false,
             &mut |_, _| (),
         )
         .unwrap();

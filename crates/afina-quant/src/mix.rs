@@ -11,6 +11,7 @@ use crate::format::Format;
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mix {
+    F32,
     F16,
     BF16,
     Q4_0,
@@ -40,7 +41,7 @@ pub struct Model {
 
 impl Mix {
     /// All of them, from few bits to many.
-    pub const ALL: [Mix; 12] = [
+    pub const ALL: [Mix; 13] = [
         Mix::Q4_0,
         Mix::Q4_1,
         Mix::Q4_K_S,
@@ -53,6 +54,7 @@ impl Mix {
         Mix::Q8_0,
         Mix::F16,
         Mix::BF16,
+        Mix::F32,
     ];
 
     /// The name as llama.cpp spells it.
@@ -66,9 +68,24 @@ impl Mix {
         }
     }
 
+    /// The names of all, for messages.
+    pub fn names() -> String {
+        Mix::ALL.map(Mix::name).join(", ")
+    }
+
+    /// A shorter name that llama.cpp takes too.
+    pub fn alias(self) -> Option<&'static str> {
+        match self {
+            Mix::Q4_K_M => Some("Q4_K"),
+            Mix::Q5_K_M => Some("Q5_K"),
+            _ => None,
+        }
+    }
+
     /// The format of most matrices.
     pub fn format(self) -> Format {
         match self {
+            Mix::F32 => Format::F32,
             Mix::F16 => Format::F16,
             Mix::BF16 => Format::BF16,
             Mix::Q4_0 => Format::Q4_0,
@@ -85,6 +102,7 @@ impl Mix {
     /// The number of `enum llama_ftype`, as `general.file_type` holds it.
     pub fn file_type(self) -> u32 {
         match self {
+            Mix::F32 => 0,
             Mix::F16 => 1,
             Mix::Q4_0 => 2,
             Mix::Q4_1 => 3,
@@ -109,25 +127,30 @@ impl Mix {
     /// Source: llama.cpp v0.5.0's `llama_tensor_get_type`, for the architecture `llama` without experts and without an
     /// importance matrix.
     pub fn format_of(self, model: &Model, name: &str, shape: &[usize]) -> Option<Format> {
-        let [rows, columns] = *shape else { return None };
+        let columns = *shape.last()?;
+        Some(self.wished_of(model, name, shape)?.or_fallback(columns))
+    }
+
+    /// The format that a tensor would get if its rows were whole blocks of it, or `None` where it stays as it is.
+    ///
+    /// # Shapes
+    /// - `shape`: `[out, in]`
+    pub fn wished_of(self, model: &Model, name: &str, shape: &[usize]) -> Option<Format> {
+        let [rows, _] = *shape else { return None };
         if rows < 2 || !name.ends_with("weight") || name.ends_with("_norm.weight") {
             return None;
         }
-        if matches!(self, Mix::F16 | Mix::BF16) {
+        if matches!(self, Mix::F32 | Mix::F16 | Mix::BF16) {
             return Some(self.format());
         }
-        Some(self.wished(model, name, columns).or_fallback(columns))
+        Some(self.wished(model, name))
     }
 
-    /// The format that a matrix would get if its rows were whole blocks of it.
-    fn wished(self, model: &Model, name: &str, columns: usize) -> Format {
+    fn wished(self, model: &Model, name: &str) -> Format {
         let format = self.format();
         if name == "output.weight" || (name == "token_embd.weight" && !model.has_output) {
-            return match format {
-                _ if !columns.is_multiple_of(format.block()) => Format::Q8_0,
-                Format::Q8_0 => Format::Q8_0,
-                _ => Format::Q6_K,
-            };
+            // Where Q6_K does not fit, llama.cpp takes Q8_0, which is what `or_fallback` takes in its place.
+            return if format == Format::Q8_0 { Format::Q8_0 } else { Format::Q6_K };
         }
         let Some(layer) = layer(name) else { return format };
         let more_bits = use_more_bits(layer, model.layers);
@@ -170,17 +193,35 @@ impl fmt::Display for Mix {
 
 /// A name that is no mix's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown quantization `{0}`: expected Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16 or BF16"
-)]
+#[error("unknown type `{}`: {}", self.0, self.expected())]
 pub struct UnknownMix(pub String);
+
+impl UnknownMix {
+    /// The mix whose name is spelled most like it, if one is near.
+    pub fn nearest(&self) -> Option<Mix> {
+        let name = self.0.to_uppercase();
+        let similar = Mix::ALL.map(|mix| (strsim::jaro_winkler(&name, mix.name()), mix));
+        let (similarity, mix) = similar.into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+        (similarity > 0.8).then_some(mix)
+    }
+
+    fn expected(&self) -> String {
+        match self.nearest() {
+            Some(mix) => format!("did you mean `{mix}`? Known: {}", Mix::names()),
+            None => format!("expected one of {}", Mix::names()),
+        }
+    }
+}
 
 impl FromStr for Mix {
     type Err = UnknownMix;
 
-    /// By its name, in capitals or not.
+    /// By its name, in capitals or not; `Q4_K` and `Q5_K` are the mixes M, as in llama.cpp.
     fn from_str(name: &str) -> Result<Mix, UnknownMix> {
-        let found = Mix::ALL.into_iter().find(|mix| mix.name().eq_ignore_ascii_case(name));
+        let is = |mix: &Mix| {
+            mix.name().eq_ignore_ascii_case(name) || mix.alias().is_some_and(|alias| alias.eq_ignore_ascii_case(name))
+        };
+        let found = Mix::ALL.into_iter().find(is);
         found.ok_or_else(|| UnknownMix(name.to_owned()))
     }
 }
@@ -259,6 +300,14 @@ mod tests {
         for mix in Mix::ALL {
             assert_eq!(mix.name().to_lowercase().parse(), Ok(mix));
         }
-        assert!("Q3_K_M".parse::<Mix>().is_err());
+        assert_eq!(("q4_k".parse(), "Q5_K".parse()), (Ok(Mix::Q4_K_M), Ok(Mix::Q5_K_M)));
+        assert_eq!(
+            "q5-k-m".parse::<Mix>().unwrap_err().to_string(),
+            "unknown type `q5-k-m`: did you mean `Q5_K_M`? Known: Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, \
+             Q6_K, Q8_0, F16, BF16, F32"
+        );
+        assert!(
+            "int4".parse::<Mix>().unwrap_err().to_string().starts_with("unknown type `int4`: expected one of Q4_0, ")
+        );
     }
 }

@@ -5,8 +5,10 @@ mod data;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use afina_chat::TemplateChoice;
+use afina_checkpoint::Mix;
 pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;
@@ -112,6 +114,8 @@ pub enum Command {
     /// Merge an adapter into its base
     #[command(aliases = ["fuse", "merge-lora"])]
     Merge(Merge),
+    /// Write a model as a GGUF file with fewer bits a weight
+    Quantize(Quantize),
     /// Write what other programs load
     Export(Export),
     /// Serve OpenAI's API
@@ -331,9 +335,9 @@ pub struct Export {
     /// peft: the adapter's folder; hf: a Hugging Face folder; gguf: one file for llama.cpp and its kin
     #[arg(long = "as", value_name = "KIND")]
     pub kind: ExportKind,
-    /// Type of the GGUF's weights: f32 or q8_0
-    #[arg(long = "type", value_name = "TYPE", default_value = "q8_0")]
-    pub gguf_type: GgufTypeArg,
+    /// Type of the GGUF's weights, as llama.cpp names it: Q8_0, Q4_K_M, Q6_K, F16, …
+    #[arg(long = "type", value_name = "TYPE", default_value = "Q8_0", value_parser = Mix::from_str)]
+    pub mix: Mix,
     #[arg(long, value_name = "PATH")]
     pub to: PathBuf,
 }
@@ -345,11 +349,23 @@ pub enum ExportKind {
     Gguf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GgufTypeArg {
-    F32,
-    #[value(name = "q8_0", alias = "Q8_0")]
-    Q8_0,
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// A Hugging Face model folder, or a GGUF file of a Llama
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16, BF16 or F32, as llama.cpp names them
+    #[arg(long = "type", value_name = "TYPE", value_parser = Mix::from_str)]
+    pub mix: Mix,
+    /// The GGUF file to write
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Show every tensor with its format, bytes and error
+    #[arg(long)]
+    pub report: bool,
+    /// Encode again what is quantized already: its errors stay, and others are added
+    #[arg(long)]
+    pub allow_requantize: bool,
 }
 
 #[derive(Debug, Args)]

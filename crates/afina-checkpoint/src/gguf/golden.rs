@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use afina_quant::mix::Mix;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::tokenizer_to_hf::tokenizer_json;
 use super::vocabulary::{TokenizerModel, Vocabulary};
-use super::{GgufFile, gguf_to_hf, vocabulary_from_hf};
+use super::{GgufFile, QuantizeError, gguf_to_hf, quantize_gguf, vocabulary_from_hf};
 use crate::hash::sha256_hex;
 use crate::model_dir::ModelDir;
 use crate::testing::overwrite;
@@ -97,6 +98,26 @@ fn damaged_header_of_a_real_file_never_panics() {
         if let Ok(gguf) = GgufFile::open(&path) {
             let _ = super::config_from_gguf(&gguf);
             let _ = Vocabulary::from_gguf(&gguf).map(|vocabulary| tokenizer_json(&vocabulary).map(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn quantized_files_are_llama_cpps() {
+    let golden: Value = serde_json::from_slice(&std::fs::read(fixture("quantized.json")).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("out.gguf");
+    for kind in ["bpe", "spm"] {
+        let gguf = GgufFile::open(&fixture(&format!("tiny-{kind}.gguf"))).unwrap();
+        for mix in Mix::ALL {
+            let refused = quantize_gguf(&gguf, &to, mix, false, false, &mut |_, _| ());
+            assert!(matches!(refused, Err(QuantizeError::Requantize { .. })), "{kind} {mix}");
+            assert!(!to.exists());
+            for measure in [false, true] {
+                quantize_gguf(&gguf, &to, mix, true, measure, &mut |_, _| ()).unwrap();
+                assert_eq!(sha256_hex(&std::fs::read(&to).unwrap()), golden[kind][mix.name()], "{kind} {mix}");
+            }
+            std::fs::remove_file(&to).unwrap();
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod permute;
 mod pre_tokenizers;
+mod quantize;
 mod reader;
 mod rope_freqs;
+mod store;
 mod to_hf;
 mod tokenizer_from_hf;
 mod tokenizer_to_hf;
@@ -15,13 +17,18 @@ mod writer;
 mod golden;
 
 pub(crate) use permute::permute;
+pub(crate) use quantize::quantization_keys;
+pub use quantize::{QuantizeError, quantize_gguf};
 pub use reader::{GgufError, GgufFile, GgufTensor};
 pub(crate) use rope_freqs::ROPE_FREQS;
+pub use store::{Fallback, GgufReport, StoredTensor};
+pub(crate) use store::{Planned, RowSource, Rows, plan, sort, write_mix};
 pub(crate) use to_hf::file_type;
 pub use to_hf::{ToHfError, config_from_gguf, gguf_to_hf};
 pub use tokenizer_from_hf::vocabulary_from_hf;
 pub use types::{GgmlType, Value};
 pub use vocabulary::{TokenType, TokenizerModel, Vocabulary, VocabularyError};
+pub(crate) use writer::Metadata;
 pub use writer::{GgufWriteError, write_gguf};
 
 /// tokenizer.json and tokenizer_config.json of a vocabulary, for tests of other modules.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::types::{GgmlType, Value};
@@ -62,6 +63,8 @@ pub struct GgufFile {
     file: File,
     version: u32,
     metadata: Vec<(String, Value)>,
+    /// Where each key and its value lie in the file.
+    metadata_at: Vec<Range<u64>>,
     keys: HashMap<String, usize>,
     tensors: Vec<GgufTensor>,
     names: HashMap<String, usize>,
@@ -88,8 +91,10 @@ impl GgufFile {
         let key_count = header.count(13)?; // key's length, type, a byte
 
         let mut metadata = Vec::with_capacity(key_count);
+        let mut metadata_at = Vec::with_capacity(key_count);
         let mut keys = HashMap::with_capacity(key_count);
         for index in 0..key_count {
+            let begin = header.at;
             let key = header.string()?;
             let kind = u32::from_le_bytes(header.fixed()?);
             let value = header.value(kind, 0)?;
@@ -97,6 +102,7 @@ impl GgufFile {
                 return Err(header.damaged(format!("key `{key}` is there twice")));
             }
             metadata.push((key, value));
+            metadata_at.push(begin..header.at);
         }
 
         let mut tensors = Vec::with_capacity(tensor_count);
@@ -128,7 +134,7 @@ impl GgufFile {
                 return Err(GgufError::Truncated { path: path.into(), expected: end, found: length });
             }
         }
-        Ok(GgufFile { path: path.into(), file, version, metadata, keys, tensors, names })
+        Ok(GgufFile { path: path.into(), file, version, metadata, metadata_at, keys, tensors, names })
     }
 
     pub fn path(&self) -> &Path {
@@ -143,6 +149,15 @@ impl GgufFile {
     /// All metadata, in the file's order.
     pub fn metadata(&self) -> &[(String, Value)] {
         &self.metadata
+    }
+
+    /// The bytes of the key and value of an index in `metadata`, as they lie in the file.
+    pub(crate) fn raw_metadata(&self, index: usize) -> Result<Vec<u8>, GgufError> {
+        let at = &self.metadata_at[index];
+        let mut bytes = vec![0; (at.end - at.start) as usize];
+        read_exact_at(&self.file, &mut bytes, at.start)
+            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        Ok(bytes)
     }
 
     /// All tensors, in the file's order.

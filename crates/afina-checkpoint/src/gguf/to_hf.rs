@@ -76,14 +76,7 @@ pub fn gguf_to_hf(gguf: &GgufFile, folder: &Path, progress: &mut dyn FnMut(usize
 
 /// The config of a GGUF file of architecture `llama`; another is refused by name.
 pub fn config_from_gguf(gguf: &GgufFile) -> Result<LlamaConfig, ToHfError> {
-    let architecture = gguf.str("general.architecture")?.ok_or_else(|| gguf.missing_key("general.architecture"))?;
-    if architecture != "llama" {
-        return Err(ToHfError::Architecture { path: gguf.path().into(), found: architecture.into() });
-    }
-    if let Some(experts) = gguf.u64("llama.expert_count")?.filter(|experts| *experts > 0) {
-        let found = format!("llama with {experts} experts");
-        return Err(ToHfError::Architecture { path: gguf.path().into(), found });
-    }
+    check_architecture(gguf)?;
     let optional = |key: &str| -> Result<Option<usize>, GgufError> {
         // A size that does not fit is caught by `from_json`'s bound.
         Ok(gguf.u64(&format!("llama.{key}"))?.map(|n| n as usize))
@@ -135,6 +128,19 @@ pub fn config_from_gguf(gguf: &GgufFile) -> Result<LlamaConfig, ToHfError> {
         return Err(bad_key(gguf, "tokenizer.ggml.tokens", "a token for each row of the embeddings", found));
     }
     Ok(config)
+}
+
+/// Fails unless the file holds a Llama without experts.
+pub(crate) fn check_architecture(gguf: &GgufFile) -> Result<(), ToHfError> {
+    let architecture = gguf.str("general.architecture")?.ok_or_else(|| gguf.missing_key("general.architecture"))?;
+    if architecture != "llama" {
+        return Err(ToHfError::Architecture { path: gguf.path().into(), found: architecture.into() });
+    }
+    if let Some(experts) = gguf.u64("llama.expert_count")?.filter(|experts| *experts > 0) {
+        let found = format!("llama with {experts} experts");
+        return Err(ToHfError::Architecture { path: gguf.path().into(), found });
+    }
+    Ok(())
 }
 
 /// The type of most weights, in lower case: what a quantized folder's name ends in.

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use afina_quant::mix::Mix;
+
 use super::*;
-use crate::export::{GgufType, export_gguf};
+use crate::export::export_gguf;
 use crate::testing::{tiny_model, tiny_tokenizer};
 
 struct Place {
@@ -18,7 +20,7 @@ impl Place {
         tiny_model(&folder, true);
         tiny_tokenizer(&folder, 320);
         let model = ModelDir::open(&folder).unwrap();
-        export_gguf(&model, &dir.path().join("tiny.Q8_0.gguf"), GgufType::Q8_0, &mut |_, _| ()).unwrap();
+        export_gguf(&model, &dir.path().join("tiny.Q8_0.gguf"), Mix::Q8_0, false, &mut |_, _| ()).unwrap();
         Place { dir }
     }
 
@@ -121,7 +123,7 @@ fn folder_of_another_model_is_not_overwritten() {
     let folder = place.pull("tiny.Q8_0.gguf").0.unwrap();
     tiny_model(&place.path("tiny"), false);
     let model = ModelDir::open(&place.path("tiny")).unwrap();
-    export_gguf(&model, &place.path("tiny.Q8_0.gguf"), GgufType::Q8_0, &mut |_, _| ()).unwrap();
+    export_gguf(&model, &place.path("tiny.Q8_0.gguf"), Mix::Q8_0, false, &mut |_, _| ()).unwrap();
     let error = place.pull("tiny.Q8_0.gguf").0.unwrap_err();
     assert!(error.to_string().ends_with("is taken: it holds `tiny-q8_0` from another source"), "{error}");
     assert!(error.hint().unwrap().contains("--to"));

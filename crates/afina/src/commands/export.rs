@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{GgufType, ModelDir, export_gguf, export_hf, export_peft};
+use afina_checkpoint::{Fallback, GgufReport, Mix, ModelDir, export_gguf, export_hf, export_peft};
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{OK, merge};
 use crate::Usage;
-use crate::args::{Export, ExportKind, GgufTypeArg};
+use crate::args::{Export, ExportKind};
 use crate::output::Output;
 
 pub fn run(args: &Export, output: &Output) -> Result<u8> {
@@ -27,13 +27,13 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
         (ExportKind::Hf, Some(adapter)) => {
             merge::merge(model, adapter, &args.to, output)?;
         }
-        (ExportKind::Gguf, None) => gguf(model, &args.to, args.gguf_type, output)?,
+        (ExportKind::Gguf, None) => return told(&args.to, &gguf(model, &args.to, args.mix, false, output)?, output),
         (ExportKind::Gguf, Some(adapter)) => {
             // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
             let aside = tempdir_beside(&args.to)?;
             let merged = aside.path().join("merged");
             merge::merge(model, adapter, &merged, output)?;
-            gguf(&merged, &args.to, args.gguf_type, output)?;
+            return told(&args.to, &gguf(&merged, &args.to, args.mix, false, output)?, output);
         }
     }
     let path = args.to.display().to_string();
@@ -42,18 +42,48 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
 }
 
 /// Writes a model folder as one GGUF file behind a progress bar.
-pub fn gguf(model: &Path, to: &Path, kind: GgufTypeArg, output: &Output) -> Result<()> {
-    let kind = match kind {
-        GgufTypeArg::F32 => GgufType::F32,
-        GgufTypeArg::Q8_0 => GgufType::Q8_0,
-    };
+pub fn gguf(model: &Path, to: &Path, mix: Mix, measure: bool, output: &Output) -> Result<GgufReport> {
     let bar = output.progress(1, "writing {bar:30} {pos}/{len} tensors");
-    let result = export_gguf(&open(model)?, to, kind, &mut |done, total| {
+    let result = export_gguf(&open(model)?, to, mix, measure, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
     result.with_context(|| format!("failed to export to `{}`", to.display()))
+}
+
+fn told(to: &Path, report: &GgufReport, output: &Output) -> Result<u8> {
+    output.result(&summary(to, report), &facts(to, report, false)?);
+    Ok(OK)
+}
+
+/// Where the file is, how large, and which tensors have another format than the mix has for them.
+pub fn summary(to: &Path, report: &GgufReport) -> String {
+    let (megabytes, bits) = (report.bytes as f64 / 1e6, report.bits_per_weight());
+    let mut text = format!("{}\n  {}: {megabytes:.1} MB, {bits:.2} bits a weight", to.display(), report.mix);
+    let fallbacks = report.fallbacks();
+    if !fallbacks.is_empty() {
+        let each: Vec<String> = fallbacks.iter().map(fallback).collect();
+        text.push_str(&format!("\n  other formats: {}", each.join("; ")));
+    }
+    text
+}
+
+fn fallback(Fallback { columns, wanted, format, tensors }: &Fallback) -> String {
+    let (block, tensors) = (wanted.block(), if *tensors == 1 { "1 tensor" } else { &format!("{tensors} tensors") });
+    format!("{format} in place of {wanted} in {tensors}, rows of {columns} are no whole blocks of {block}")
+}
+
+/// The same as JSON; `tensors` each, if they were asked for.
+pub fn facts(to: &Path, report: &GgufReport, tensors: bool) -> Result<serde_json::Value> {
+    let mut facts = serde_json::to_value(report)?;
+    facts["path"] = to.display().to_string().into();
+    facts["bits_per_weight"] = report.bits_per_weight().into();
+    facts["fallbacks"] = serde_json::to_value(report.fallbacks())?;
+    if !tensors {
+        facts.as_object_mut().expect("a report is an object").remove("tensors");
+    }
+    Ok(facts)
 }
 
 fn open(model: &Path) -> Result<ModelDir> {

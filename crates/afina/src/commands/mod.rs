@@ -13,6 +13,7 @@ mod model;
 mod out_file;
 mod plan;
 mod pull;
+mod quantize;
 mod quickstart;
 mod recipes;
 mod render;
@@ -68,6 +69,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Chat(args) => chat::run(&args, &device()?, output),
         Command::Logits(args) => logits::run(&args, &device()?, output),
         Command::Merge(args) => merge::run(&args, output),
+        Command::Quantize(args) => quantize::run(&args, output),
         Command::Export(args) => export::run(&args, output),
         Command::Serve(args) => serve::run(&args, &device()?, output),
         Command::Router(Router::Run { routes, question, decide }) => router::run(&routes, &question, decide, output),

@@ -6,7 +6,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use afina_checkpoint::{export_peft, write_file};
+use afina_checkpoint::{Mix, export_peft, write_file};
 use afina_recipes::{Recipe, find_built_in};
 use afina_train::peak_memory_bytes;
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::{INTERRUPTED, OK, REFUSED, export, merge, pull, train};
-use crate::args::{GgufTypeArg, Quickstart};
+use crate::args::Quickstart;
 use crate::output::Output;
 use scoring::{Questions, score};
 use table::{Results, Stage};
@@ -79,7 +79,7 @@ pub fn run(args: &Quickstart, device: &Device, output: &Output) -> Result<u8> {
         }
         export_peft(&places.run, &places.peft)?;
         merge::merge(&places.base, &places.run, &places.merged, output)?;
-        export::gguf(&places.merged, &places.gguf, GgufTypeArg::Q8_0, output)
+        export::gguf(&places.merged, &places.gguf, Mix::Q8_0, false, output)
     })?;
 
     let results = Results { base: base_score, tuned: tuned_score, questions: &questions, stages: stages.done };

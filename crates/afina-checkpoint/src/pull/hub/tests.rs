@@ -204,7 +204,7 @@ fn shards_come_through_their_index_and_every_part_of_the_program_opens_them() {
     let inspection = crate::inspect(&folder).unwrap();
     assert!(matches!(inspection.origin, Some(Origin::Hub { .. })));
     let out = place.dir.path().join("out.gguf");
-    crate::export_gguf(&model, &out, crate::GgufType::Q8_0, &mut |_, _| ()).unwrap();
+    crate::export_gguf(&model, &out, afina_quant::mix::Mix::Q8_0, false, &mut |_, _| ()).unwrap();
     // And a folder that came from a hub is a source like any other.
     let mut request = place.request();
     request.model = folder.display().to_string();
