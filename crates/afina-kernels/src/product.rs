@@ -3,7 +3,7 @@
 //! Forward: `out = Σ M·x`, a feature of the result being a row of each matrix. Backward: `out = Σ Mᵀ·x`, a feature being a column.
 //! The sum runs over several terms at once, so that an adapter's product and its base's never meet in memory.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -33,8 +33,8 @@ pub(crate) enum Onto<'a> {
 
 /// Panels of tokens that a piece of work takes at once: a tile of the matrix is read once for all of them.
 const GROUP: usize = 8;
-/// The same where the matrix is converted first, and for all of them once.
-const CONVERTED_GROUP: usize = 16;
+/// The same where rows of the matrix are paired first, and for all of them once.
+const PAIRED_GROUP: usize = 16;
 /// Rows or columns of the matrix in a piece of work, where there are enough.
 const SPAN: usize = 4 * WIDTH;
 /// A sum so long that what it reads of the tokens fills the caches: a thread takes as much of the result as it can at once.
@@ -76,6 +76,7 @@ impl Direction {
 }
 
 /// A term, and the tokens it reads rounded to pairs, where they are multiplied so.
+#[derive(Clone, Copy)]
 struct Operand<'a> {
     term: Term<'a>,
     pairs: Option<&'a Pairs>,
@@ -104,37 +105,40 @@ fn share<'a>(
     }
     let of_term = |term: &Term| rounded.iter().find(|(x, _)| in_pairs(&term) && std::ptr::eq(*x, term.x));
 
-    let (panels, out_features) = (out.panels(), out.features());
-    let mut work = Vec::new();
-    let mut first = 0;
-    for terms in parts.iter().map(AsRef::as_ref) {
-        let (features, _) = direction.features(terms[0].matrix);
-        for term in terms {
-            let (written, read) = direction.features(term.matrix);
-            assert_eq!(written, features, "all terms of a part have the same features");
+    let operand = |&term: &Term<'a>| Operand { term, pairs: of_term(&term).map(|(_, pairs)| pairs) };
+    let parts: Vec<Vec<Operand>> = parts.iter().map(|terms| terms.as_ref().iter().map(operand).collect()).collect();
+
+    let (tokens, out_panels, out_features) = (out.tokens(), out.panels(), out.features());
+    let out = Shared::new(out.data_mut());
+    let mut pieces = Vec::new();
+    let mut out_first = 0;
+    for operands in &parts {
+        let Operand { term: Term { matrix, .. }, pairs } = operands[0];
+        let (written, _) = direction.features(matrix);
+        for Operand { term, .. } in operands {
+            let (features, read) = direction.features(term.matrix);
+            assert_eq!(features, written, "all terms of a part have the same features");
             assert!(term.first + read <= term.x.features(), "a term reads features that are there");
-            assert_eq!(term.x.tokens(), out.tokens(), "as many tokens in as out");
+            assert_eq!(term.x.tokens(), tokens, "as many tokens in as out");
         }
-        let operands: Arc<[Operand]> =
-            terms.iter().map(|&term| Operand { term, pairs: of_term(&term).map(|(_, pairs)| pairs) }).collect();
-        let backward = matches!(direction, Direction::Backward);
-        let (is_long, converts) = (terms[0].matrix.rows() >= LONG, operands[0].pairs.is_some());
-        let share_of_thread = features.div_ceil(rayon::current_num_threads()).next_multiple_of(WIDTH);
-        let span = if backward && is_long { share_of_thread } else { SPAN };
-        let group = if backward && converts { CONVERTED_GROUP } else { GROUP };
-        for start in (0..features).step_by(span) {
-            for panel in (0..panels).step_by(group) {
-                let (features, panels) = (start..(start + span).min(features), panel..(panel + group).min(panels));
-                work.push((operands.clone(), first, features, panels));
+        let share_of_thread = written.div_ceil(rayon::current_num_threads()).next_multiple_of(WIDTH);
+        let (span, group) = match direction {
+            Direction::Forward => (SPAN, GROUP),
+            Direction::Backward => (
+                if matrix.rows() >= LONG { share_of_thread } else { SPAN },
+                if pairs.is_some() { PAIRED_GROUP } else { GROUP },
+            ),
+        };
+        for start in (0..written).step_by(span) {
+            for panel in (0..out_panels).step_by(group) {
+                let (features, panels) = (start..(start + span).min(written), panel..(panel + group).min(out_panels));
+                pieces.push(Piece { direction, operands, onto, out, out_features, out_first, features, panels });
             }
         }
-        first += features;
+        out_first += written;
     }
-    assert_eq!(first, out_features, "the parts are the result");
-    let out = Shared::new(out.data_mut());
-    work.into_par_iter().with_max_len(1).for_each(|(operands, out_first, features, panels)| {
-        run(cpu, Piece { direction, operands: &operands, onto, out, out_features, out_first, features, panels });
-    });
+    assert_eq!(out_first, out_features, "the parts are the result");
+    pieces.into_par_iter().with_max_len(1).for_each(|piece| run(cpu, piece));
 }
 
 struct Piece<'a> {
@@ -144,8 +148,8 @@ struct Piece<'a> {
     out: Shared,
     out_features: usize,
     out_first: usize,
-    features: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    features: Range<usize>,
+    panels: Range<usize>,
 }
 
 impl Kernel for Piece<'_> {
@@ -328,7 +332,7 @@ impl Piece<'_> {
 struct Block<'a> {
     term: &'a Term<'a>,
     pairs: Option<&'a Pairs>,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     /// Floats, or pairs where the term has them.
     values: *const u32,
     /// Whether the result holds sums already.
