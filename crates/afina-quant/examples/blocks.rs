@@ -18,10 +18,11 @@ use std::{
     time::Instant,
 };
 
-use afina_quant::{bf16, dynamic_map, f16, format::Format, nf4, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
-
-type Encode = fn(&[f32], &mut [u8]);
-type Decode = fn(&[u8], &mut [f32]);
+use afina_quant::{
+    bf16, dynamic_map, f16,
+    format::{Format, FormatError},
+    nf4,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,14 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let format: Format = format.parse()?;
             let values = floats(&input()?);
             let mut bytes = vec![0; values.len() / format.block() * format.block_bytes()];
-            functions(format).0(&values, &mut bytes);
+            encode(format, &values, &mut bytes)?;
             output(&bytes)
         }
         ["decode", format] => {
             let format: Format = format.parse()?;
             let blocks = input()?;
             let mut values = vec![0.0; blocks.len() / format.block_bytes() * format.block()];
-            functions(format).1(&blocks, &mut values);
+            format.decode(&blocks, values.len(), &mut values)?;
             output(&bytes(&values))
         }
         ["refused", format] => {
@@ -105,22 +106,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn functions(format: Format) -> (Encode, Decode) {
+/// Block by block. A scale that is too large leaves its block as ggml's function does; halves keep what is not finite.
+fn encode(format: Format, values: &[f32], bytes: &mut [u8]) -> Result<(), FormatError> {
     match format {
-        Format::F32 => {
-            (|values, out| out.copy_from_slice(&bytes(values)), |bytes, values| values.copy_from_slice(&floats(bytes)))
+        Format::F16 => f16::encode(values, bytes),
+        Format::BF16 => bf16::encode(values, bytes),
+        _ => {
+            for (values, block) in values.chunks(format.block()).zip(bytes.chunks_mut(format.block_bytes())) {
+                match format.encode(values, values.len(), block) {
+                    Ok(()) | Err(FormatError::TooLarge { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        Format::F16 => (f16::encode, f16::decode),
-        Format::BF16 => (bf16::encode, bf16::decode),
-        Format::Q4_0 => (q4_0::encode, q4_0::decode),
-        Format::Q4_1 => (q4_1::encode, q4_1::decode),
-        Format::Q5_0 => (q5_0::encode, q5_0::decode),
-        Format::Q5_1 => (q5_1::encode, q5_1::decode),
-        Format::Q8_0 => (q8_0::encode, q8_0::decode),
-        Format::Q4_K => (q4_k::encode, q4_k::decode),
-        Format::Q5_K => (q5_k::encode, q5_k::decode),
-        Format::Q6_K => (q6_k::encode, q6_k::decode),
     }
+    Ok(())
 }
 
 fn input() -> Result<Vec<u8>, Box<dyn Error>> {

@@ -23,32 +23,6 @@ pub(crate) trait Block {
     fn is_finite(block: &[u8]) -> bool;
 }
 
-/// Encodes whole blocks.
-///
-/// # Panics
-/// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
-pub(crate) fn encode<B: Block>(values: &[f32], bytes: &mut [u8]) {
-    assert_whole::<B>(values.len(), bytes.len());
-    if encode_at::<B>(Level::detect(), values, bytes) == Err(Fault::NotFinite) {
-        let index = values.iter().position(|value| !value.is_finite()).expect("one was seen");
-        panic!("value {index} is {}: {} holds finite numbers", values[index], B::NAME);
-    }
-}
-
-/// Decodes whole blocks.
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub(crate) fn decode<B: Block>(bytes: &[u8], values: &mut [f32]) {
-    assert_whole::<B>(values.len(), bytes.len());
-    decode_at::<B>(Level::detect(), bytes, values);
-}
-
-fn assert_whole<B: Block>(values: usize, bytes: usize) {
-    assert_eq!(values % B::VALUES, 0, "{} has blocks of {} values", B::NAME, B::VALUES);
-    assert_eq!(bytes, values / B::VALUES * B::BYTES, "{} has {} bytes a block", B::NAME, B::BYTES);
-}
-
 /// What is wrong with blocks of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {

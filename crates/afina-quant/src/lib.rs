@@ -1,9 +1,8 @@
 //! Weights in fewer bits, and back: a block format a file, the same bytes as ggml's reference functions and bitsandbytes.
 //!
-//! Each format of ggml has `BLOCK` (values in a block), `BYTES` (bytes of a block), `encode` and `decode`, on one thread and
-//! over whole blocks of little-endian bytes; [`f16`] and [`bf16`] have blocks of one value. [`format`] is all of them, over
-//! rows and all threads, and refuses what has no meaning by its index; [`mix`] is llama.cpp's choice of a format for each
-//! tensor of a model. [`nf4`] is bitsandbytes' format, whose scales are a tensor of their own.
+//! [`format`] is all formats of ggml, over rows and all threads, and refuses what has no meaning by its index; a file says what a
+//! block of each holds. [`f16`] and [`bf16`] also convert values alone, infinities too. [`mix`] is llama.cpp's choice of a format
+//! for each tensor of a model. [`nf4`] is bitsandbytes' format, whose scales are a tensor of their own.
 //!
 //! "The same bytes" are those of libggml-base as node-llama-cpp 3.22.1 ships it for x86-64 (llama.cpp v0.5.0):
 //! built without FMA, every product is rounded before it is added, and every sum is taken in the order of the values. A
@@ -15,16 +14,18 @@ pub mod f16;
 pub mod format;
 pub mod mix;
 pub mod nf4;
-pub mod q4_0;
-pub mod q4_1;
-pub mod q4_k;
-pub mod q5_0;
-pub mod q5_1;
-pub mod q5_k;
-pub mod q6_k;
-pub mod q8_0;
+
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
 
 mod blocks;
+mod even_steps;
 #[cfg(test)]
 mod golden;
 mod high_bits;

@@ -6,35 +6,20 @@
 
 use crate::{
     blocks::{self, Block},
+    even_steps::around_zero,
     f16,
     high_bits::{pack, unpack},
     lanes::Lanes,
-    nearest::{halves, largest},
 };
 
 /// Values in a block.
-pub const BLOCK: usize = 32;
+const BLOCK: usize = 32;
 /// Bytes of a block.
-pub const BYTES: usize = 22;
+const BYTES: usize = 22;
 
-/// Encodes whole blocks: d = (the value of largest magnitude, with its sign) / −16, q = x / d + 16.5 cut to 0..=31.
+/// Encoded: d = (the value of largest magnitude, with its sign) / −16, q = x / d + 16.5 cut to 0..=31.
 ///
 /// Source: ggml's `quantize_row_q5_0_ref`; the first of equal magnitudes gives the sign.
-///
-/// # Panics
-/// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
-pub fn encode(values: &[f32], bytes: &mut [u8]) {
-    blocks::encode::<Q5_0>(values, bytes);
-}
-
-/// Decodes whole blocks: value = d·(q − 16).
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub fn decode(bytes: &[u8], values: &mut [f32]) {
-    blocks::decode::<Q5_0>(bytes, values);
-}
-
 #[allow(non_camel_case_types)]
 pub(crate) struct Q5_0;
 
@@ -46,15 +31,8 @@ impl Block for Q5_0 {
     #[inline(always)]
     fn encode_blocks<L: Lanes>(values: &[f32], bytes: &mut [u8]) {
         for (x, out) in values.as_chunks::<BLOCK>().0.iter().zip(bytes.as_chunks_mut::<BYTES>().0) {
-            let d = largest::<L>(x) / -16.0;
-            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            f16::write::<L>(d, out);
-            let [low, high] = halves::<L>(x);
-            let (low, high) = (
-                L::truncate(L::add(L::mul(low, L::splat(inverse)), L::splat(16.5))),
-                L::truncate(L::add(L::mul(high, L::splat(inverse)), L::splat(16.5))),
-            );
-            pack(low, high, 31, &mut out[2..]);
+            let [first, last] = around_zero::<L>(x, -16.0, 16.5, out);
+            pack(first, last, 31, &mut out[2..]);
         }
     }
 

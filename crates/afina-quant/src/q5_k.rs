@@ -11,29 +11,14 @@ use crate::{
 };
 
 /// Values in a block.
-pub const BLOCK: usize = 256;
+const BLOCK: usize = 256;
 /// Bytes of a block.
-pub const BYTES: usize = 176;
+const BYTES: usize = 176;
 
-/// Encodes whole blocks: of 17 scales and minima for each group the pair of the smallest weighted square error, then
+/// Encoded: of 17 scales and minima for each group the pair of the smallest weighted square error, then
 /// numbers for the rounded pair.
 ///
 /// Source: ggml's `quantize_row_q5_K_ref`, on x86 without FMA; every sum is taken in its order.
-///
-/// # Panics
-/// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
-pub fn encode(values: &[f32], bytes: &mut [u8]) {
-    blocks::encode::<Q5_K>(values, bytes);
-}
-
-/// Decodes whole blocks: value = d·scale·q − dmin·min.
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub fn decode(bytes: &[u8], values: &mut [f32]) {
-    blocks::decode::<Q5_K>(bytes, values);
-}
-
 #[allow(non_camel_case_types)]
 pub(crate) struct Q5_K;
 

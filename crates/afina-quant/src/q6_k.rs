@@ -20,29 +20,14 @@ const SCALES: usize = 192;
 const D: usize = 208;
 
 /// Values in a block.
-pub const BLOCK: usize = 256;
+const BLOCK: usize = 256;
 /// Bytes of a block.
-pub const BYTES: usize = 210;
+const BYTES: usize = 210;
 
-/// Encodes whole blocks: of 19 scales for each group the one of the smallest weighted square error, then numbers for the
+/// Encoded: of 19 scales for each group the one of the smallest weighted square error, then numbers for the
 /// rounded scale.
 ///
 /// Source: ggml's `quantize_row_q6_K_ref`, on x86 without FMA; every sum is taken in its order.
-///
-/// # Panics
-/// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
-pub fn encode(values: &[f32], bytes: &mut [u8]) {
-    blocks::encode::<Q6_K>(values, bytes);
-}
-
-/// Decodes whole blocks: value = d·scale·(q − 32).
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub fn decode(bytes: &[u8], values: &mut [f32]) {
-    blocks::decode::<Q6_K>(bytes, values);
-}
-
 #[allow(non_camel_case_types)]
 pub(crate) struct Q6_K;
 

@@ -8,28 +8,13 @@ use crate::{
 };
 
 /// Values in a block.
-pub const BLOCK: usize = 32;
+const BLOCK: usize = 32;
 /// Bytes of a block.
-pub const BYTES: usize = 34;
+const BYTES: usize = 34;
 
-/// Encodes whole blocks: d = max |x| / 127, q = x / d rounded half away from zero.
+/// Encoded: d = max |x| / 127, q = x / d rounded half away from zero.
 ///
 /// The quotient is taken with `d` in f32, before it is rounded to f16, as ggml's `quantize_row_q8_0_ref` does.
-///
-/// # Panics
-/// If `values` is not a number of whole blocks, `bytes` not as many, or a value not finite.
-pub fn encode(values: &[f32], bytes: &mut [u8]) {
-    blocks::encode::<Q8_0>(values, bytes);
-}
-
-/// Decodes whole blocks: value = d·q.
-///
-/// # Panics
-/// If `bytes` is not a number of whole blocks, or `values` not as many.
-pub fn decode(bytes: &[u8], values: &mut [f32]) {
-    blocks::decode::<Q8_0>(bytes, values);
-}
-
 #[allow(non_camel_case_types)]
 pub(crate) struct Q8_0;
 
