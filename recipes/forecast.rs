@@ -1,17 +1,14 @@
 //! What a run would take, before it is begun: its data is read and its steps are decided, but no weight is loaded.
 
-use std::path::PathBuf;
-
-use afina_chat::{ChatFormat, TrainOn};
 use afina_checkpoint::ModelDir;
 use afina_data::{Share, TokenizedExample};
 use afina_model::Precision;
 use afina_train::{BatchShape, MemoryForecast, MicroBatch, parameters};
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
     Recipe,
-    examples::read_examples,
+    data::Data,
     memory::Workload,
     plan::{Plan, in_order},
 };
@@ -39,23 +36,8 @@ pub struct Forecast {
 
 impl Prepared {
     pub fn read(recipe: &Recipe) -> Result<Prepared> {
-        let base = ModelDir::open(&recipe.model.base)
-            .with_context(|| format!("failed to open the base model `{}`", recipe.model.base.display()))?;
-        let format = ChatFormat::load_with_template(&recipe.model.base, &recipe.template_choice()?)
-            .with_context(|| format!("failed to load the chat format of `{}`", recipe.model.base.display()))?;
-        let train_on = match recipe.data.train_on.as_str() {
-            "last" => TrainOn::Last,
-            "all" => TrainOn::All,
-            _ => TrainOn::Assistant,
-        };
-        let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
-        let read = |files: &[PathBuf]| read_examples(files, &format, train_on, longest, recipe.data.excess_length);
-        let files: Vec<PathBuf> = recipe.data.train.iter().map(|file| file.path.clone()).collect();
-        let examples = read(&files)?;
-        let with_weight = examples.per_file.iter().zip(&recipe.data.train);
-        let shares = with_weight.map(|(&examples, file)| Share { examples, weight: file.weight }).collect();
-        let validation = read(&recipe.data.validation)?.tokenized;
-        Ok(Prepared { base, train: examples.tokenized, shares, validation })
+        let Data { base, train, shares, validation, .. } = Data::read(recipe)?;
+        Ok(Prepared { base, train: train.tokenized, shares, validation: validation.tokenized })
     }
 
     pub(crate) fn plan(&self, recipe: &Recipe) -> Result<(Plan, Vec<MicroBatch>)> {

@@ -2,6 +2,7 @@
 
 mod built_in;
 mod chat_format;
+mod data;
 #[cfg(test)]
 mod evaluated;
 mod event;

@@ -10,9 +10,7 @@ use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use afina_chat::{ChatFormat, TrainOn};
-use afina_checkpoint::{CHAT_TEMPLATE, ModelDir, read_adapter, write_adapter};
-use afina_data::Share;
+use afina_checkpoint::{CHAT_TEMPLATE, read_adapter, write_adapter};
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
     Accumulated, AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, accumulate,
@@ -23,7 +21,8 @@ use burn::tensor::Device;
 
 use crate::{
     Control, Event, Recipe, Start, Summary,
-    examples::{pieces, read_examples},
+    data::Data,
+    examples::pieces,
     exports::export,
     failed_step::{Failed, find_fault, leave},
     ledger::{entries, places},
@@ -43,33 +42,16 @@ pub fn run(
     resume: bool,
     on_event: &mut dyn FnMut(Event<'_>) -> Control,
 ) -> Result<Summary> {
-    // 1. The base model's folder, its tokenizer, and the chat template: its own, or the one that the recipe chooses.
-    let base = ModelDir::open(&recipe.model.base)
-        .with_context(|| format!("failed to open the base model `{}`", recipe.model.base.display()))?;
-    let format = ChatFormat::load_with_template(&recipe.model.base, &recipe.template_choice()?)
-        .with_context(|| format!("failed to load the chat format of `{}`", recipe.model.base.display()))?;
+    // 1. The base model's folder, its tokenizer, and the chat template: its own, or the one that the recipe chooses. Data: lines →
+    //    examples → tokens with a mask.
+    let Data { base, format, train_on, longest, train: read, shares, validation } = Data::read(recipe)?;
 
-    // 2. Data: lines → examples → tokens with a mask → rows.
-    let train_on = match recipe.data.train_on.as_str() {
-        "last" => TrainOn::Last,
-        "all" => TrainOn::All,
-        _ => TrainOn::Assistant,
-    };
-    let longest = recipe.data.seq_len.min(base.config.max_position_embeddings);
-    let files: Vec<PathBuf> = recipe.data.train.iter().map(|file| file.path.clone()).collect();
-    let excess_length = recipe.data.excess_length;
-    let read = read_examples(&files, &format, train_on, longest, excess_length)?;
-    let shares: Vec<Share> = read
-        .per_file
-        .iter()
-        .zip(&recipe.data.train)
-        .map(|(&examples, file)| Share { examples, weight: file.weight })
-        .collect();
+    // 2. Rows of them, and the order of the steps.
     let shown =
         read.conversations.iter().take(3).map(|shown| pieces(&format, shown, train_on)).collect::<Result<_>>()?;
+    let files = recipe.train_files();
     let file_of = read.file_of(&files);
     let train = read.tokenized;
-    let validation = read_examples(&recipe.data.validation, &format, train_on, longest, excess_length)?;
     let excess = [read.excess, validation.excess].concat();
     let validation = validation.tokenized;
     let places = places(&train, &file_of);

@@ -1,5 +1,7 @@
 //! A recipe file: TOML with torchtune's recipe names and PEFT's and axolotl's words for keys. Every accepted key is obeyed.
 
+use std::path::PathBuf;
+
 use afina_chat::TemplateChoice;
 use afina_checkpoint::LINEAR_MODULES;
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,11 @@ impl Recipe {
             message: format!("`data.chat_template`: {error}"),
             hint: "set data.chat_template=model".to_owned(),
         })
+    }
+
+    /// The paths of `data.train`, without their weights.
+    pub(crate) fn train_files(&self) -> Vec<PathBuf> {
+        self.data.train.iter().map(|file| file.path.clone()).collect()
     }
 
     /// What `export.as` asks for.
