@@ -20,11 +20,17 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
 /// The SHA-256 of all that `reader` still gives.
 pub(crate) fn sha256_reader(reader: &mut dyn Read) -> io::Result<String> {
     let mut hasher = Sha256::new();
+    read_all(reader, &mut |bytes| hasher.update(bytes))?;
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Hands over all that `reader` still gives, piece by piece.
+pub(crate) fn read_all(reader: &mut dyn Read, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hasher.finalize())),
-            Ok(n) => hasher.update(&buffer[..n]),
+            Ok(0) => return Ok(()),
+            Ok(n) => take(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod model_dir;
 pub mod names;
 pub mod safetensors;
+mod same_file;
 mod shard_index;
 pub mod tensor;
 
@@ -44,4 +45,5 @@ pub use names::{LINEAR_MODULES, module_path, parse_module_path};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
+pub use same_file::is_same_file;
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};

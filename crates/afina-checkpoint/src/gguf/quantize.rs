@@ -11,8 +11,8 @@ use super::store::{GgufReport, Planned, RowSource, Rows, plan, sort, write_mix};
 use super::to_hf::{ToHfError, check_architecture};
 use super::types::{GgmlType, Value};
 use super::writer::{GgufWriteError, Metadata};
-use crate::atomic::file_behind;
 use crate::safetensors::AnyError;
+use crate::same_file::is_same_file;
 
 /// Why a GGUF file cannot be quantized; nothing is left at the target.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub fn quantize_gguf(
     measure: bool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<GgufReport, QuantizeError> {
-    if same_file(gguf.path(), to) {
+    if is_same_file(gguf.path(), to) {
         return Err(QuantizeError::OverSource { path: gguf.path().into() });
     }
     if let Some(parts) = gguf.u64("split.count")?.filter(|parts| *parts > 1) {
@@ -63,11 +63,6 @@ pub fn quantize_gguf(
     let metadata = metadata(gguf, mix)?;
     let mut source = Source { gguf, bytes: Vec::new(), values: Vec::new() };
     Ok(write_mix(to, &metadata, mix, &tensors, &mut source, measure, progress)?)
-}
-
-fn same_file(from: &Path, to: &Path) -> bool {
-    let behind = |path: &Path| file_behind(path).ok()?.canonicalize().ok();
-    behind(to).is_some_and(|to| Some(to) == behind(from))
 }
 
 /// What a mix goes by.

@@ -1,10 +1,9 @@
 //! The data file that a command writes: put in place when it is complete, or standard output.
 
-use std::fs::Metadata;
 use std::io::{self, BufWriter, ErrorKind, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
-use afina_checkpoint::{AtomicFile, file_behind};
+use afina_checkpoint::{AtomicFile, file_behind, is_same_file};
 use anyhow::{Context, Result};
 
 use crate::Usage;
@@ -69,12 +68,7 @@ impl Write for OutFile {
 /// file, or where there is no folder for it.
 fn writable(to: &Path, inputs: &[&Path]) -> Result<PathBuf> {
     let shown = to.display();
-    if inputs.iter().any(|input| is_same(input, to)) {
-        return Err(Usage::error(
-            format!("`{shown}` is read by this command"),
-            "name another file: what is read is never written",
-        ));
-    }
+    refuse_inputs(to, inputs)?;
     let target = file_behind(to).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => Usage::error(
             format!("`{shown}`: {error}"),
@@ -91,58 +85,13 @@ fn writable(to: &Path, inputs: &[&Path]) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Whether two paths lead to one file, or will once it is written.
-pub fn is_same(one: &Path, other: &Path) -> bool {
-    match (one.metadata(), other.metadata()) {
-        (Ok(one_is), Ok(other_is)) if is_one_file(&one_is, &other_is) => true,
-        _ => place(one).is_some_and(|one| Some(one) == place(other)),
+/// A usage error where `to` is one of `inputs`, by another name too.
+pub fn refuse_inputs(to: &Path, inputs: &[&Path]) -> Result<()> {
+    if inputs.iter().any(|input| is_same_file(input, to)) {
+        return Err(Usage::error(
+            format!("`{}` is read by this command", to.display()),
+            "name another file: what is read is never written",
+        ));
     }
-}
-
-/// Two names of a file, by links of either sort.
-#[cfg(unix)]
-fn is_one_file(one: &Metadata, other: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-#[cfg(not(unix))]
-fn is_one_file(_: &Metadata, _: &Metadata) -> bool {
-    false
-}
-
-/// The full path of a file that need not be there yet.
-fn place(path: &Path) -> Option<PathBuf> {
-    let target = file_behind(path).ok()?;
-    if let Ok(whole) = target.canonicalize() {
-        return Some(whole);
-    }
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(folder.canonicalize().ok()?.join(target.file_name()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_known_by_all_its_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        afina_checkpoint::write_file(&at("data/a.jsonl"), b"{}\n").unwrap();
-        afina_checkpoint::write_file(&at("data/b.jsonl"), b"{}\n").unwrap();
-        assert!(is_same(&at("data/a.jsonl"), &at("data/../data/./a.jsonl")));
-        assert!(!is_same(&at("data/a.jsonl"), &at("data/b.jsonl")));
-        assert!(is_same(&at("new.jsonl"), &at("data/../new.jsonl")));
-        assert!(!is_same(&at("new.jsonl"), &at("data/new.jsonl")));
-        #[cfg(unix)]
-        {
-            std::fs::hard_link(at("data/a.jsonl"), at("hard.jsonl")).unwrap();
-            std::os::unix::fs::symlink("data/a.jsonl", at("soft.jsonl")).unwrap();
-            std::os::unix::fs::symlink("new.jsonl", at("dangling.jsonl")).unwrap();
-            assert!(is_same(&at("data/a.jsonl"), &at("hard.jsonl")));
-            assert!(is_same(&at("hard.jsonl"), &at("soft.jsonl")));
-            assert!(is_same(&at("dangling.jsonl"), &at("new.jsonl")));
-        }
-    }
+    Ok(())
 }

@@ -11,13 +11,7 @@ use crate::args::Quantize;
 use crate::output::Output;
 
 pub fn run(args: &Quantize, output: &Output) -> Result<u8> {
-    if out_file::is_same(&args.model, &args.to) {
-        let shown = args.to.display();
-        return Err(Usage::error(
-            format!("`{shown}` is read by this command"),
-            "name another file: what is read is never written",
-        ));
-    }
+    out_file::refuse_inputs(&args.to, &[&args.model])?;
     let report = if args.model.is_dir() {
         export::gguf(&args.model, &args.to, args.mix, args.report, output)?
     } else {

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use afina_checkpoint::is_same_file;
 use afina_data::{SplitError, SplitOptions, opening_key, prompt_key};
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::OK;
-use super::out_file::{OutFile, is_same};
+use super::out_file::OutFile;
 use crate::Usage;
 use crate::args::{Split, Together};
 use crate::output::Output;
@@ -29,7 +30,7 @@ pub fn run(args: &Split, output: &Output) -> Result<u8> {
             "save it in a file",
         ));
     }
-    if is_same(&train_to, &validation_to) {
+    if is_same_file(&train_to, &validation_to) {
         let message = format!("`--train-to` and `--validation-to` are both `{}`", train_to.display());
         return Err(Usage::error(message, "name two files"));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use crate::hash::hex;
+use crate::hash::{hex, read_all};
 
 /// A content's hash, as the hub names it in `ETag` and the shared cache in the names under `blobs/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +78,7 @@ impl Hasher {
 
     /// All that `reader` still gives.
     pub(super) fn read(&mut self, reader: &mut dyn Read) -> io::Result<()> {
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => self.update(&buffer[..n]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        read_all(reader, &mut |bytes| self.update(bytes))
     }
 
     pub(super) fn finish(self) -> Digest {
