@@ -154,10 +154,7 @@ impl Kernel for Forward<'_> {
                 for (panel, count) in steps::<S>(keys.max(first)..queries.end) {
                     let scores = &mut scores[of_panel(panel, keys)..];
                     let q = &q[panel * size..];
-                    match count {
-                        2 => products_of_keys::<S, 2>(k, q, scores, panels * TILE),
-                        _ => products_of_keys::<S, 1>(k, q, scores, 0),
-                    }
+                    products_of_keys::<S>(count, k, q, scores, panels * TILE);
                 }
             }
             let mut sums = [([0f32; LANES], [0f32; LANES]); QUERIES];
@@ -177,10 +174,7 @@ impl Kernel for Forward<'_> {
                         Tiles { of: &scores[of_panel(panel, keys.start)..], step: TILE, between: panels * TILE };
                     let (v, out) =
                         (&v[keys.start * size..], &mut out[(panel - first) * size..(last + 1 - first) * size]);
-                    match count {
-                        2 => add_products::<S, 2>(v, weights, keys.len(), out),
-                        _ => add_products::<S, 1>(v, weights, keys.len(), out),
-                    }
+                    add_products::<S>(count, v, weights, keys.len(), out);
                 }
             }
             for panel in queries.clone() {
@@ -210,15 +204,24 @@ pub(crate) fn steps<S: Simd>(panels: Range<usize>) -> impl Iterator<Item = (usiz
     panels.clone().step_by(S::PANELS).map(move |panel| (panel, S::PANELS.min(panels.end - panel)))
 }
 
-/// `scores[key][query] = Σ_d keys[d][key] · queries[d][query]`: sixteen keys with `P` panels of sixteen queries, all of them
+/// `scores[key][query] = Σ_d keys[d][key] · queries[d][query]`: sixteen keys with one or two panels of sixteen queries, all of them
 /// `[head_dim][16]`; the scores of two panels lie `between` apart.
 #[inline(always)]
-pub(crate) fn products_of_keys<S: Simd, const P: usize>(
+pub(crate) fn products_of_keys<S: Simd>(
+    count: usize,
     keys: &[f32],
     queries: &[f32],
     scores: &mut [f32],
     between: usize,
 ) {
+    match count {
+        2 => products_of_panels::<S, 2>(keys, queries, scores, between),
+        _ => products_of_panels::<S, 1>(keys, queries, scores, between),
+    }
+}
+
+#[inline(always)]
+fn products_of_panels<S: Simd, const P: usize>(keys: &[f32], queries: &[f32], scores: &mut [f32], between: usize) {
     let head_dim = keys.len() / LANES;
     assert!(queries.len() >= P * keys.len() && scores.len() >= (P - 1) * between + TILE);
     let mut key = 0;
@@ -243,9 +246,18 @@ pub(crate) struct Tiles<'a> {
     pub between: usize,
 }
 
-/// `to[p][d][lane] += Σ_panel Σ_i left[panel][d][i] · right[p][panel][i][lane]` over `panels`, for `P` neighbouring panels `p`.
+/// `to[p][d][lane] += Σ_panel Σ_i left[panel][d][i] · right[p][panel][i][lane]` over `panels`, for `count` neighbouring panels `p`, one
+/// or two.
 #[inline(always)]
-pub(crate) fn add_products<S: Simd, const P: usize>(left: &[f32], right: Tiles, panels: usize, to: &mut [f32]) {
+pub(crate) fn add_products<S: Simd>(count: usize, left: &[f32], right: Tiles, panels: usize, to: &mut [f32]) {
+    match count {
+        2 => add_to_panels::<S, 2>(left, right, panels, to),
+        _ => add_to_panels::<S, 1>(left, right, panels, to),
+    }
+}
+
+#[inline(always)]
+fn add_to_panels<S: Simd, const P: usize>(left: &[f32], right: Tiles, panels: usize, to: &mut [f32]) {
     let size = to.len() / P;
     let head_dim = size / LANES;
     assert!(left.len() >= panels * size, "whole panels");

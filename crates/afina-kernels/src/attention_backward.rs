@@ -112,16 +112,9 @@ impl Kernel for Backward<'_> {
                         let (weights, d_scores) = (&mut block.weights[at..], &mut block.d_scores[at..]);
                         let (k, v) = (&k[key_panel * size..][..size], &v[key_panel * size..][..size]);
                         let (q, d_out) = (&q[panel * size..], &d_out[panel * size..]);
-                        match count {
-                            _ if key_panel >= panel + count => {}
-                            2 => {
-                                products_of_keys::<S, 2>(k, q, weights, between);
-                                products_of_keys::<S, 2>(v, d_out, d_scores, between);
-                            }
-                            _ => {
-                                products_of_keys::<S, 1>(k, q, weights, 0);
-                                products_of_keys::<S, 1>(v, d_out, d_scores, 0);
-                            }
+                        if key_panel < panel + count {
+                            products_of_keys::<S>(count, k, q, weights, between);
+                            products_of_keys::<S>(count, v, d_out, d_scores, between);
                         }
                         for panel in panel..panel + count {
                             let index = panel - queries.start;
@@ -142,10 +135,7 @@ impl Kernel for Backward<'_> {
                     let d_q = &mut d_q[index * size..][..count * size];
                     let d_scores = Tiles { of: &block.d_scores[index * between..], step: TILE, between };
                     let k = &k[keys.start * size..];
-                    match count {
-                        2 => add_products::<S, 2>(k, d_scores, keys.len(), d_q),
-                        _ => add_products::<S, 1>(k, d_scores, keys.len(), d_q),
-                    }
+                    add_products::<S>(count, k, d_scores, keys.len(), d_q);
                 }
                 let (q, d_out) = (&q[queries.start * size..], &d_out[queries.start * size..]);
                 for (key_panel, count) in steps::<S>(keys.clone()) {
@@ -155,16 +145,8 @@ impl Kernel for Backward<'_> {
                     let weights = by_query(&block.weights_by_query[at..]);
                     let d_scores = by_query(&block.d_scores_by_query[at..]);
                     let (to_v, to_k) = (&mut gradient.v[to.clone()], &mut gradient.k[to]);
-                    match count {
-                        2 => {
-                            add_products::<S, 2>(d_out, weights, queries.len(), to_v);
-                            add_products::<S, 2>(q, d_scores, queries.len(), to_k);
-                        }
-                        _ => {
-                            add_products::<S, 1>(d_out, weights, queries.len(), to_v);
-                            add_products::<S, 1>(q, d_scores, queries.len(), to_k);
-                        }
-                    }
+                    add_products::<S>(count, d_out, weights, queries.len(), to_v);
+                    add_products::<S>(count, q, d_scores, queries.len(), to_k);
                 }
             }
             for (index, d_q) in d_q.chunks_exact_mut(size).enumerate() {
