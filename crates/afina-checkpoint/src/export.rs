@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use afina_quant::format::Format;
 use afina_quant::mix::{Mix, Model};
 
+use crate::adapter::CHAT_TEMPLATE;
 use crate::adapter::{AdapterError, read_adapter, write_adapter};
-use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
 use crate::config::RopeScaling;
 use crate::gguf::{

@@ -17,7 +17,6 @@ mod shard_index;
 pub mod tensor;
 
 pub mod adapter;
-mod adapter_template;
 pub mod export;
 pub mod gguf;
 pub mod inspect;
@@ -28,8 +27,10 @@ pub mod run_dir;
 #[cfg(test)]
 mod testing;
 
-pub use adapter::{AdapterConfig, AdapterError, LoraTensors, TrainedWith, read_adapter, write_adapter};
-pub use adapter_template::{CHAT_TEMPLATE, adapter_template};
+pub use adapter::{
+    Adapter, AdapterConfig, AdapterError, CHAT_TEMPLATE, LoraTensors, Patterns, TrainedWith, adapter_template,
+    read_adapter, write_adapter,
+};
 pub use afina_quant::format::Format;
 pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
@@ -39,7 +40,10 @@ pub use gguf::{Fallback, GgufError, GgufFile, GgufReport, QuantizeError, StoredT
 pub use hash::{sha256_file, sha256_hex};
 pub use inspect::{InspectError, Inspection, chat_template, inspect};
 pub use manifest::{Manifest, ManifestError, Origin};
-pub use merge::{MergeError, MergeReport, merge};
+pub use merge::{
+    Combination, MERGE_RECEIPT, MajoritySign, MergeError, MergeOptions, MergeReport, Merged, MergedTensor, merge,
+    merge_adapter,
+};
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};

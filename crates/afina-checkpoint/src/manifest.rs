@@ -51,10 +51,30 @@ pub enum Origin {
     },
     /// A Hugging Face folder, copied.
     Folder { path: String },
-    /// An adapter merged into a base.
-    Merge { base: String, base_sha256: String, adapter: String, adapter_sha256: String },
+    /// Adapters merged into a base.
+    Merge {
+        base: String,
+        base_sha256: String,
+        /// The unquantized model that they were added to, where it is not the base they were trained on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        onto: Option<String>,
+        /// How several of them were combined.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        combination: Option<String>,
+        adapters: Vec<MergedAdapter>,
+    },
     /// Another model folder, exported.
     Export { model: String, weights_sha256: String },
+}
+
+/// An adapter that was merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergedAdapter {
+    pub path: String,
+    /// Of its weights.
+    pub sha256: String,
+    /// What it was multiplied by.
+    pub weight: f64,
 }
 
 /// Size and hash of a file.
@@ -84,6 +104,11 @@ pub enum ManifestError {
 }
 
 impl Origin {
+    /// The folder of the unquantized model that this one was quantized from, if it was.
+    pub fn original(&self) -> Option<&str> {
+        None // nothing writes quantized folders yet
+    }
+
     /// The hash of the GGUF file the folder was made from, if it was.
     pub fn gguf_sha256(&self) -> Option<&str> {
         match self {

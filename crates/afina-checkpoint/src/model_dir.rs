@@ -175,7 +175,7 @@ impl ModelDir {
         Ok(Manifest::read(&self.path)?)
     }
 
-    /// Every other plain file of the folder: config, tokenizer, template, licence; not weights, manifest or hidden files.
+    /// Every other plain file of the folder: config, tokenizer, template, licence; not weights, manifest, receipt or hidden files.
     pub fn companion_files(&self) -> Result<Vec<String>, ModelDirError> {
         let io_error = |source| ModelDirError::Io { path: self.path.clone(), source };
         let mut names = Vec::new();
@@ -184,7 +184,8 @@ impl ModelDir {
             let name = entry.file_name().to_string_lossy().into_owned();
             let wanted = [".json", ".jinja", ".model", ".txt", ".md"].iter().any(|end| name.ends_with(end))
                 || ["LICENSE", "LICENCE", "NOTICE"].iter().any(|start| name.starts_with(start));
-            let left_out = name == WEIGHTS_INDEX || name == crate::manifest::MANIFEST || name.starts_with('.');
+            let of_this_folder = [WEIGHTS_INDEX, crate::manifest::MANIFEST, crate::merge::MERGE_RECEIPT];
+            let left_out = of_this_folder.contains(&name.as_str()) || name.starts_with('.');
             if wanted && !left_out && entry.path().is_file() {
                 names.push(name);
             }

@@ -107,15 +107,40 @@ pub(crate) fn peft_key(module: &str, half: &str) -> String {
     format!("base_model.model.{module}.{half}.weight")
 }
 
-/// The inverse of [`peft_key`].
-pub(crate) fn parse_peft_key(key: &str) -> Option<(&str, &'static str)> {
-    let rest = key.strip_prefix("base_model.model.")?.strip_suffix(".weight")?;
-    // Adapters saved in the middle of training carry the adapter's name: `lora_A.default.weight`.
-    let rest = rest.strip_suffix(".default").unwrap_or(rest);
-    match rest.strip_suffix(".lora_A") {
-        Some(module) => Some((module, "lora_A")),
-        None => rest.strip_suffix(".lora_B").map(|module| (module, "lora_B")),
+/// What a key of PEFT's weights file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeftKey {
+    /// `lora_A` `[r, in]` or `lora_B` `[out, r]` of a module.
+    Lora { module: String, half: &'static str },
+    /// The same of an embedding: `lora_A` is `[r, vocabulary]` there, `lora_B` `[hidden, r]`.
+    Embedding { module: String, half: &'static str },
+    /// DoRA's length of each row of a module's weight.
+    Magnitude { module: String },
+    /// A tensor of the model itself, by its Hugging Face name.
+    Whole { tensor: String },
+}
+
+/// The inverse of [`peft_key`], and whatever else PEFT writes. Adapters saved in the middle of training carry the adapter's
+/// name: `lora_A.default.weight`.
+pub(crate) fn parse_peft_key(key: &str) -> Option<PeftKey> {
+    let rest = key.strip_prefix("base_model.model.")?;
+    let without_name = |text: &str| text.strip_suffix(".default").unwrap_or(text).to_owned();
+    let bare = without_name(rest.strip_suffix(".weight").unwrap_or(rest));
+    if let Some(module) = bare.strip_suffix(".lora_magnitude_vector") {
+        return Some(PeftKey::Magnitude { module: module.into() });
     }
+    for half in ["lora_A", "lora_B"] {
+        let (linear, embedding) = (format!(".{half}"), half.replacen("lora_", ".lora_embedding_", 1));
+        if let Some(module) = bare.strip_suffix(&linear).filter(|_| rest.ends_with(".weight")) {
+            return Some(PeftKey::Lora { module: module.into(), half });
+        }
+        if let Some(module) = bare.strip_suffix(&embedding) {
+            return Some(PeftKey::Embedding { module: module.into(), half });
+        }
+    }
+    let module = [".modules_to_save", ".base_layer"].iter().find_map(|end| bare.strip_suffix(end)).unwrap_or(&bare);
+    let tensor = format!("{module}.weight");
+    (rest.ends_with(".weight") && gguf_name(&tensor).is_some()).then_some(PeftKey::Whole { tensor })
 }
 
 fn split_layer(rest: &str) -> Option<(usize, &str)> {
@@ -166,6 +191,36 @@ mod tests {
         assert_eq!(path, "model.layers.3.self_attn.q_proj");
         let key = peft_key(&path, "lora_A");
         assert_eq!(key, "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight");
-        assert_eq!(parse_peft_key(&key), Some((path.as_str(), "lora_A")));
+        assert_eq!(parse_peft_key(&key), Some(PeftKey::Lora { module: path, half: "lora_A" }));
+    }
+
+    #[test]
+    fn whatever_peft_saves_has_one_meaning() {
+        let module = || "model.layers.0.mlp.up_proj".to_owned();
+        let whole = |tensor: &str| PeftKey::Whole { tensor: tensor.into() };
+        for (key, expected) in [
+            ("model.layers.0.mlp.up_proj.lora_B.default.weight", PeftKey::Lora { module: module(), half: "lora_B" }),
+            ("model.layers.0.mlp.up_proj.lora_magnitude_vector", PeftKey::Magnitude { module: module() }),
+            (
+                "model.layers.0.mlp.up_proj.lora_magnitude_vector.default.weight",
+                PeftKey::Magnitude { module: module() },
+            ),
+            (
+                "model.embed_tokens.lora_embedding_A",
+                PeftKey::Embedding { module: "model.embed_tokens".into(), half: "lora_A" },
+            ),
+            ("lm_head.lora_A.weight", PeftKey::Lora { module: "lm_head".into(), half: "lora_A" }),
+            ("lm_head.weight", whole("lm_head.weight")),
+            ("lm_head.modules_to_save.default.weight", whole("lm_head.weight")),
+            ("model.embed_tokens.base_layer.weight", whole("model.embed_tokens.weight")),
+            ("model.norm.weight", whole("model.norm.weight")),
+        ] {
+            assert_eq!(parse_peft_key(&format!("base_model.model.{key}")), Some(expected), "{key}");
+        }
+        for key in
+            ["base_model.model.score.weight", "base_model.model.model.layers.0.mlp.up_proj.lora_A", "lm_head.weight"]
+        {
+            assert_eq!(parse_peft_key(key), None, "{key}");
+        }
     }
 }

@@ -48,6 +48,11 @@ impl Dtype {
         }
     }
 
+    /// Whether its values are read as F32.
+    pub fn is_float(self) -> bool {
+        self == Dtype::F64 || self.format().is_some()
+    }
+
     /// The format of ggml that is the same, if there is one.
     fn format(self) -> Option<Format> {
         match self {
@@ -102,6 +107,8 @@ pub enum TensorError {
     NotFloat { name: String, dtype: Dtype },
     #[error("tensor `{name}`: expected {expected} bytes for shape {shape:?}, found {found}")]
     Length { name: String, shape: Vec<usize>, expected: usize, found: usize },
+    #[error("tensor `{name}`: expected a matrix, found shape {shape:?}")]
+    NotMatrix { name: String, shape: Vec<usize> },
     #[error("tensor `{name}` cannot be stored as `{dtype}`")]
     Encode { name: String, dtype: Dtype, source: FormatError },
 }
@@ -132,18 +139,7 @@ impl RawTensor {
         assert_eq!(elements(&shape), Some(values.len()), "shape {shape:?} holds all values");
         let name = name.into();
         let mut bytes = vec![0; values.len() * dtype.size()];
-        let encoded = match dtype.format() {
-            Some(format) => format.encode(values, values.len(), &mut bytes),
-            None => {
-                assert_eq!(dtype, Dtype::F64, "a float dtype");
-                copy(values, &mut bytes, |value| f64::from(value).to_le_bytes());
-                match values.iter().position(|value| !value.is_finite()) {
-                    Some(index) => Err(FormatError::NotFinite { index, value: values[index] }),
-                    None => Ok(()),
-                }
-            }
-        };
-        match encoded {
+        match encode(dtype, values, &mut bytes) {
             Ok(()) => Ok(RawTensor { name, dtype, shape, bytes }),
             Err(source) => Err(TensorError::Encode { name, dtype, source }),
         }
@@ -157,24 +153,72 @@ impl RawTensor {
             let (name, shape) = (self.name.clone(), self.shape.clone());
             return Err(TensorError::Length { name, shape, expected, found: self.bytes.len() });
         }
-        match self.dtype {
-            Dtype::F64 => Ok(self
-                .bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().expect("chunks of 8")) as f32)
-                .collect()),
-            dtype => {
-                let format = dtype.format().ok_or_else(|| TensorError::NotFloat { name: self.name.clone(), dtype })?;
-                let mut values = vec![0.0; count];
-                format.decode(&self.bytes, count, &mut values).expect("as many bytes as were checked above");
-                Ok(values)
-            }
+        if !self.dtype.is_float() {
+            return Err(TensorError::NotFloat { name: self.name.clone(), dtype: self.dtype });
         }
+        let mut values = vec![0.0; count];
+        decode(self.dtype, &self.bytes, &mut values);
+        Ok(values)
+    }
+
+    /// The same values in another float dtype; as it is where the dtype stays.
+    pub fn cast(self, dtype: Dtype) -> Result<RawTensor, TensorError> {
+        if self.dtype == dtype {
+            return Ok(self);
+        }
+        let values = self.to_f32()?;
+        let (name, shape) = (self.name, self.shape);
+        drop(self.bytes); // before the next copy is made
+        RawTensor::from_f32_as(name, shape, &values, dtype)
+    }
+
+    /// A matrix with its rows as columns, in F32.
+    pub fn transposed(&self) -> Result<RawTensor, TensorError> {
+        let values = self.to_f32()?;
+        let &[rows, columns] = self.shape.as_slice() else {
+            return Err(TensorError::NotMatrix { name: self.name.clone(), shape: self.shape.clone() });
+        };
+        let turned: Vec<f32> = (0..columns * rows).map(|at| values[at % rows * columns + at / rows]).collect();
+        Ok(RawTensor::from_f32(&self.name, vec![columns, rows], &turned))
     }
 
     /// The header entry of this tensor.
     pub fn info(&self) -> TensorInfo {
         TensorInfo { name: self.name.clone(), dtype: self.dtype, shape: self.shape.clone() }
+    }
+}
+
+/// The values of as many `bytes`, in F32 (F64 is rounded, the others are widened).
+///
+/// # Panics
+/// If the dtype is not a float dtype, or the lengths do not go together.
+pub(crate) fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    match dtype.format() {
+        Some(format) => format.decode(bytes, values.len(), values).expect("as many bytes as values"),
+        None => {
+            assert!(dtype == Dtype::F64 && bytes.len() == 8 * values.len(), "a float dtype, as many bytes as values");
+            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(8)) {
+                *value = f64::from_le_bytes(bytes.try_into().expect("chunks of 8")) as f32;
+            }
+        }
+    }
+}
+
+/// Rounds values to `dtype`. A value that is not finite, or is not once it is rounded, is refused by its index.
+///
+/// # Panics
+/// As [`decode`].
+pub(crate) fn encode(dtype: Dtype, values: &[f32], bytes: &mut [u8]) -> Result<(), FormatError> {
+    match dtype.format() {
+        Some(format) => format.encode(values, values.len(), bytes),
+        None => {
+            assert_eq!(dtype, Dtype::F64, "a float dtype");
+            copy(values, bytes, |value| f64::from(value).to_le_bytes());
+            match values.iter().position(|value| !value.is_finite()) {
+                Some(index) => Err(FormatError::NotFinite { index, value: values[index] }),
+                None => Ok(()),
+            }
+        }
     }
 }
 

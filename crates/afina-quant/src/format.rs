@@ -54,6 +54,19 @@ pub enum FormatError {
     NotWholeRows { columns: usize, values: usize },
 }
 
+impl FormatError {
+    /// The error of a piece of a tensor, told of the tensor: `first` values lie before the piece.
+    pub fn behind(self, first: usize) -> FormatError {
+        match self {
+            FormatError::NotFinite { index, value } => FormatError::NotFinite { index: first + index, value },
+            FormatError::TooLarge { format, index, value, limit } => {
+                FormatError::TooLarge { format, index: first + index, value, limit }
+            }
+            other => other,
+        }
+    }
+}
+
 /// `fn` of the module's `Block`, or `$else` for F32, which has none.
 macro_rules! of_block {
     ($format:expr, $block:ident => $value:expr, $else:expr) => {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod merge;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use afina_checkpoint::Mix;
 pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;
+pub use merge::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -313,18 +315,6 @@ pub struct Logits {
     pub prompt: String,
     /// The safetensors file to write: `tokens` and `logits`
     #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Merge {
-    /// The folder of the model the adapter was trained on
-    #[arg(long, value_name = "DIR")]
-    pub base: PathBuf,
-    #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
-    /// The folder to write
-    #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::path::Path;
 
-use afina_quant::format::{Format, FormatError};
+use afina_quant::format::Format;
 use afina_quant::mix::{Mix, Model};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -154,7 +154,7 @@ pub(crate) fn write_mix(
                     encode(format, values, shape, &mut bytes).map_err(|source| GgufWriteError::Encode {
                         name: name.clone(),
                         format,
-                        source: counted_from(source, first * columns),
+                        source: source.behind(first * columns),
                     })?;
                     if measure {
                         decoded.resize(values.len(), 0.0);
@@ -180,17 +180,6 @@ pub(crate) fn write_mix(
         Ok(())
     })?;
     Ok(report)
-}
-
-/// The error of a piece, with its index counted from the tensor's first value.
-fn counted_from(error: FormatError, first: usize) -> FormatError {
-    match error {
-        FormatError::NotFinite { index, value } => FormatError::NotFinite { index: first + index, value },
-        FormatError::TooLarge { format, index, value, limit } => {
-            FormatError::TooLarge { format, index: first + index, value, limit }
-        }
-        other => other,
-    }
 }
 
 /// Sums of squares: of the values, and of what is wrong with them.

@@ -1,37 +1,141 @@
-//! `afina merge`: an adapter into the weights of its base.
+//! `afina merge`: adapters into the weights of their base.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use afina_checkpoint::{MergeReport, ModelDir};
+use afina_checkpoint::{Combination, Dtype, MajoritySign, MergeOptions, MergeReport, ModelDir, merge_adapter};
 use anyhow::{Context, Result};
 
 use super::OK;
-use crate::args::Merge;
+use crate::Usage;
+use crate::args::{FloatType, Merge, Method, Onto, Sign};
 use crate::output::Output;
 
 pub fn run(args: &Merge, output: &Output) -> Result<u8> {
-    let report = merge(&args.base, &args.adapter, &args.to, output)?;
-    let to = args.to.display();
-    output.result(
-        &format!("{to}\n  {} layers merged, weights sha256 {}…", report.merged, &report.weights_sha256[..12]),
-        &serde_json::to_value(&report)?,
-    );
+    let base = open(&args.base)?;
+    let original = original(args, &base)?;
+    let adapters: Vec<(PathBuf, f64)> =
+        args.adapter.iter().map(|adapter| (adapter.path.clone(), adapter.weight)).collect();
+    let options = MergeOptions {
+        adapters: &adapters,
+        combination: combination(args)?,
+        original: original.as_ref(),
+        dtype: args.dtype.map(|dtype| match dtype {
+            FloatType::F32 => Dtype::F32,
+            FloatType::F16 => Dtype::F16,
+            FloatType::Bf16 => Dtype::BF16,
+        }),
+    };
+    let report =
+        behind_a_bar(output, |progress| afina_checkpoint::merge(&base, &options, &args.to, progress)?.commit(None))
+            .with_context(|| failed(&adapters, &args.base))?;
+    warn(&report, output);
+    output.result(&summary(&args.to, &report), &serde_json::to_value(&report)?);
     Ok(OK)
 }
 
-/// Merges behind a progress bar and warns of what looks wrong.
+/// Merges one adapter behind a progress bar and warns of what looks wrong.
 pub fn merge(base: &Path, adapter: &Path, to: &Path, output: &Output) -> Result<MergeReport> {
-    let model = ModelDir::open(base).with_context(|| format!("failed to open the base model `{}`", base.display()))?;
+    let model = open(base)?;
+    let report = behind_a_bar(output, |progress| merge_adapter(&model, adapter, to, progress))
+        .with_context(|| failed(&[(adapter.to_path_buf(), 1.0)], base))?;
+    warn(&report, output);
+    Ok(report)
+}
+
+fn open(base: &Path) -> Result<ModelDir> {
+    ModelDir::open(base).with_context(|| format!("failed to open the base model `{}`", base.display()))
+}
+
+fn failed(adapters: &[(PathBuf, f64)], base: &Path) -> String {
+    let names: Vec<String> = adapters.iter().map(|(path, _)| format!("`{}`", path.display())).collect();
+    format!("failed to merge {} into `{}`", names.join(" and "), base.display())
+}
+
+fn behind_a_bar<T>(output: &Output, work: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
     let bar = output.progress(1, "merging {bar:30} {pos}/{len} tensors");
-    let report = afina_checkpoint::merge(&model, adapter, to, &mut |done, total| {
+    let result = work(&mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let report =
-        report.with_context(|| format!("failed to merge `{}` into `{}`", adapter.display(), base.display()))?;
+    result
+}
+
+fn combination(args: &Merge) -> Result<Combination> {
+    let density = args.density.unwrap_or(1.0);
+    if !(density > 0.0 && density <= 1.0) {
+        let message = format!("--density: expected a share above 0 and up to 1, found {density}");
+        return Err(Usage::error(message, "0.5 keeps half of each factor's values"));
+    }
+    let majority_sign = match args.majority_sign {
+        Sign::Total => MajoritySign::Total,
+        Sign::Frequency => MajoritySign::Frequency,
+    };
+    Ok(match args.method {
+        Method::Cat => Combination::Cat,
+        Method::Linear => Combination::Linear,
+        Method::Ties => Combination::Ties { density, majority_sign },
+        Method::DareLinear => Combination::DareLinear { density, seed: args.seed },
+        Method::DareTies => Combination::DareTies { density, majority_sign, seed: args.seed },
+        Method::MagnitudePrune => Combination::MagnitudePrune { density },
+    })
+}
+
+/// The unquantized model, if it was asked for.
+fn original(args: &Merge, base: &ModelDir) -> Result<Option<ModelDir>> {
+    if args.onto == Onto::TrainedBase {
+        return match &args.original {
+            Some(_) => Err(Usage::error("--original is for --onto original", "add --onto original")),
+            None => Ok(None),
+        };
+    }
+    let named = base.origin().ok().flatten().and_then(|manifest| manifest.origin.original().map(PathBuf::from));
+    let path = args.original.clone().or(named).ok_or_else(|| {
+        Usage::error(
+            format!("`{}` does not say what it was quantized from", args.base.display()),
+            "name the unquantized model with --original DIR",
+        )
+    })?;
+    let model = ModelDir::open(&path).with_context(|| format!("failed to open the original `{}`", path.display()))?;
+    Ok(Some(model))
+}
+
+fn warn(report: &MergeReport, output: &Output) {
     if report.base_matches == Some(false) {
         output.warn("the adapter was trained on another base: the merged model is not what was trained");
     }
-    Ok(report)
+    if report.relative_change == 0.0 {
+        output.warn("the adapter changes no weight: every B·A is zero");
+    } else if report.relative_rounding > 1.0 {
+        let dtypes = report.layers.iter().map(|layer| layer.dtype);
+        let dtype = dtypes.map(|dtype| dtype.to_string()).next().unwrap_or_default();
+        output.warn(&format!(
+            "rounding to {dtype} changes the weights {:.1} times as much as the adapter does; --dtype f32 keeps it",
+            report.relative_rounding
+        ));
+    }
+}
+
+fn summary(to: &Path, report: &MergeReport) -> String {
+    let mut text = format!(
+        "{}\n  {} of {} tensors merged, weights sha256 {}…\n  ‖ΔW‖ is {} of ‖W‖; rounding takes {} of ‖ΔW‖, and puts {} of the changed values back",
+        to.display(),
+        report.merged,
+        report.tensors,
+        &report.weights_sha256[..12],
+        percent(report.relative_change),
+        percent(report.relative_rounding),
+        percent(report.lost_to_rounding),
+    );
+    if let Some(distance) = report.relative_distance {
+        text.push_str(&format!("\n  the original is {distance:.2} × ‖ΔW‖ away from the weights that were trained on"));
+    }
+    if report.untied {
+        text.push_str("\n  head and embeddings were one tensor and are two: the adapter changes one of them");
+    }
+    text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.3} %", 100.0 * share)
 }

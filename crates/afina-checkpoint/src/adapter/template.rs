@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::{ADAPTER_CONFIG, AdapterConfig, AdapterError, read_config};
+use super::{ADAPTER_CONFIG, AdapterConfig, AdapterError};
 use crate::hash::sha256_hex;
 use crate::inspect::chat_template;
 
@@ -12,7 +12,7 @@ pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// The adapter's own chat template; nothing where it is used with the base's. One of another text than the adapter was
 /// trained with is an error.
 pub fn adapter_template(base: &Path, adapter: &Path) -> Result<Option<PathBuf>, AdapterError> {
-    let config = read_config(&adapter.join(ADAPTER_CONFIG))?;
+    let config = AdapterConfig::read(&adapter.join(ADAPTER_CONFIG))?;
     template_of(base, adapter, &config)
 }
 
