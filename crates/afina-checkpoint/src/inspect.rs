@@ -214,7 +214,7 @@ fn inspect_gguf(path: &Path) -> Result<Inspection, InspectError> {
     if gguf.get("tokenizer.ggml.model").is_some() {
         out.set_tokenizer(Vocabulary::from_gguf(&gguf));
     }
-    out.sha256 = hash(path)?;
+    out.sha256 = gguf.sha256().map_err(|source| InspectError::Io { path: path.into(), source })?;
     Ok(out)
 }
 

@@ -35,14 +35,13 @@ fn file(args: &Quantize, output: &Output) -> Result<GgufReport> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let hint = match &result {
-        Err(QuantizeError::Requantize { .. }) => {
-            "take the F32, F16 or BF16 model it came from, or add --allow-requantize: errors add up"
+    match result {
+        Err(error @ QuantizeError::Requantize { .. }) => {
+            let hint = "take the F32, F16 or BF16 model it came from, or add --allow-requantize: errors add up";
+            Err(Usage::error(error.to_string(), hint))
         }
-        Err(QuantizeError::Split { .. }) => "join them first, with llama.cpp's `llama-gguf-split --merge`",
-        _ => return result.with_context(|| format!("failed to quantize `{source}`")),
-    };
-    result.map_err(|error| Usage::error(error.to_string(), hint))
+        other => other.with_context(|| format!("failed to quantize `{source}`")),
+    }
 }
 
 /// A line a tensor.
