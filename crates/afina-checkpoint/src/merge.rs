@@ -11,7 +11,7 @@ use crate::adapter::{ADAPTER_WEIGHTS, AdapterConfig, AdapterError, LoraTensors, 
 use crate::adapter_template::{CHAT_TEMPLATE, template_of};
 use crate::atomic::AtomicDir;
 use crate::atomic::write_file;
-use crate::export::copy_companions;
+use crate::export::copy_plain_companions;
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS};
@@ -71,7 +71,7 @@ pub fn merge(
     let adapter_sha256 = sha256_file(&adapter_dir.join(ADAPTER_WEIGHTS)).map_err(io_error)?;
 
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
-    copy_companions(base, folder.path())?;
+    copy_plain_companions(base, folder.path())?;
     if let Some(template) = &template {
         set_template(template, folder.path()).map_err(io_error)?;
     }

