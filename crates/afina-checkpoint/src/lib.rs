@@ -45,7 +45,7 @@ pub use merge::{MergeError, MergeReport, merge};
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
-pub use quantized::{Quantization, QuantizationError};
+pub use quantized::{Nf4Error, Nf4Report, Nf4Tensor, Quantization, QuantizationError, quantize_nf4};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;

@@ -53,6 +53,8 @@ pub enum Origin {
     Folder { path: String },
     /// An adapter merged into a base.
     Merge { base: String, base_sha256: String, adapter: String, adapter_sha256: String },
+    /// Another model folder, its weights quantized; `weights_sha256` tells the original by which it is found again.
+    Quantize { model: String, weights_sha256: String, scheme: String },
     /// Another model folder, exported.
     Export { model: String, weights_sha256: String },
 }

@@ -25,7 +25,7 @@ pub use reader::{GgufError, GgufFile, GgufTensor};
 pub(crate) use rope_freqs::ROPE_FREQS;
 pub(crate) use split::cut_name;
 pub use store::{Fallback, GgufReport, StoredTensor};
-pub(crate) use store::{Planned, RowSource, Rows, plan, sort, write_mix};
+pub(crate) use store::{Planned, RowSource, Rows, Squares, plan, sort, write_mix};
 pub(crate) use to_hf::file_type;
 pub use to_hf::{ToHfError, config_from_gguf, gguf_to_hf};
 pub use tokenizer_from_hf::vocabulary_from_hf;

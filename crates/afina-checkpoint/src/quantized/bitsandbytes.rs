@@ -154,3 +154,56 @@ fn check_packed(take: &mut Taken<'_>, bytes: usize) -> Result<(), QuantizationEr
     }
     Err(wrong_part(info, format!("{bytes} bytes in a column, U8 {:?}", [bytes, 1])))
 }
+
+/// What a weight is decoded to again, and torch's name of it; NF4 is made of f32 where a weight is wider.
+pub(super) fn dtype_of_state(info: &TensorInfo) -> (Dtype, &'static str) {
+    match info.dtype {
+        Dtype::F16 => (Dtype::F16, "float16"),
+        Dtype::BF16 => (Dtype::BF16, "bfloat16"),
+        _ => (Dtype::F32, "float32"),
+    }
+}
+
+/// The JSON of a weight's state, byte for byte as Python's `json.dumps` writes bitsandbytes' `QuantState.as_dict`.
+pub(super) fn state_json(info: &TensorInfo, nested_offset: Option<f32>) -> String {
+    let shape: Vec<String> = info.shape.iter().map(usize::to_string).collect();
+    let (dtype, shape) = (dtype_of_state(info).1, shape.join(", "));
+    let nested = nested_offset.map_or_else(String::new, |offset| {
+        let (block, offset) = (dynamic_map::BLOCK, python_float(f64::from(offset)));
+        format!(r#", "nested_blocksize": {block}, "nested_dtype": "float32", "nested_offset": {offset}"#)
+    });
+    let block = nf4::BLOCK;
+    format!(r#"{{"quant_type": "nf4", "blocksize": {block}, "dtype": "{dtype}", "shape": [{shape}]{nested}}}"#)
+}
+
+/// A finite float as Python writes it: the shortest digits that read back, with an exponent below 1e-4 and from 1e16 on.
+fn python_float(x: f64) -> String {
+    if x == 0.0 || (1e-4..1e16).contains(&x.abs()) {
+        return format!("{x:?}");
+    }
+    let text = format!("{x:e}");
+    let (digits, exponent) = text.split_once('e').expect("`e` writes an exponent");
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_spelled_as_python_does() {
+        for (x, text) in [
+            (0.0, "0.0"),
+            (0.018_920_304_253_697_395, "0.018920304253697395"),
+            (1e-4, "0.0001"),
+            (9.5e-5, "9.5e-05"),
+            (1.5e-300, "1.5e-300"),
+            (-3.0, "-3.0"),
+            (1e16, "1e+16"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
+        ] {
+            assert_eq!(python_float(x), text);
+        }
+    }
+}

@@ -9,6 +9,8 @@ mod bitsandbytes;
 mod error;
 mod gptq;
 mod grouped;
+mod nf4_folder;
+mod nf4_matrix;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,6 +23,7 @@ use awq::Awq;
 use bitsandbytes::Nf4;
 pub use error::QuantizationError;
 use gptq::Gptq;
+pub use nf4_folder::{Nf4Error, Nf4Report, Nf4Tensor, quantize_nf4};
 
 /// The key of config.json that says how weights are quantized.
 pub const QUANTIZATION_CONFIG: &str = "quantization_config";
