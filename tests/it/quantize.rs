@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use afina_checkpoint::{ModelDir, RawTensor, write_tensors};
 use expect_test::expect;
 
 use crate::check::{check_cli, run_cli};
@@ -150,7 +151,7 @@ fn what_would_lose_more_than_meant_is_refused_with_the_way_out() {
         expect![[r#"
             exit 2
             --- stderr
-            error: invalid value 'q4_k_n' for '--type <TYPE>': unknown type `q4_k_n`: did you mean `Q4_K_M`? Known: Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16, BF16, F32
+            error: invalid value 'q4_k_n' for '--type <TYPE>': unknown type `q4_k_n`: did you mean `Q4_K_M`? Known: Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16, BF16, F32, NF4
 
             For more information, try '--help'.
         "#]],
@@ -178,4 +179,142 @@ fn a_weight_that_is_not_finite_is_named_and_leaves_nothing() {
     "#]],
     );
     assert!(!dir.path().join("x.gguf").exists());
+}
+
+#[test]
+fn nf4_is_a_folder_that_every_command_takes() {
+    let dir = workplace();
+    let seen = run_cli(dir.path(), &["quantize", "--model", "m", "--type", "nf4", "--to", "nf4", "--report"]);
+    let columns = |start: &str| {
+        let line = seen.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {seen}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(seen.starts_with("exit 0\n--- stdout\ntensor "), "{seen}");
+    let up = columns("model.layers.0.mlp.up_proj.weight");
+    assert_eq!((&up[1..5].join(" ")[..], up[7].as_str()), ("48 × 32 NF4", "%"), "{seen}");
+    // 768 bytes of numbers, 24 of scales, 4 of their scales, 64 and 1024 of the two codes, and the state.
+    let bytes: usize = up[5].parse().unwrap();
+    assert!((768 + 24 + 4 + 64 + 1024..2100).contains(&bytes), "{seen}");
+    assert!((5.0..15.0).contains(&up[6].parse::<f64>().unwrap()), "{seen}");
+    assert_eq!(columns("model.norm.weight")[1..].join(" "), "32 F32 128 0.0000 %");
+    assert!(seen.contains("\nnf4\n  NF4 with double quantization: 0.2 MB, "), "{seen}");
+    assert!(seen.contains(" bits a weight; 6 tensors as they were\n"), "{seen}");
+    let told = json(
+        dir.path(),
+        &["quantize", "--model", "m", "--type", "NF4", "--to", "plain", "--no-double-quant", "--json"],
+    );
+    assert_eq!(
+        (told["type"].as_str(), told["double_quant"].as_bool(), told.get("tensors")),
+        (Some("NF4"), Some(false), None)
+    );
+    let seen = run_cli(dir.path(), &["info", "nf4"]);
+    assert!(seen.contains("quantized") && seen.contains("bitsandbytes nf4"), "{seen}");
+    let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(
+        text("nf4/config.json").contains("bnb_4bit_use_double_quant")
+            && text("nf4/manifest.json").contains("\"quantize\"")
+    );
+
+    // What it decodes to is the same, in whichever form it is asked for; and a copy stays what it is.
+    let run = |args: &[&str]| assert!(run_cli(dir.path(), args).starts_with("exit 0\n"), "{args:?}");
+    run(&["export", "--model", "nf4", "--as", "gguf", "--type", "F32", "--to", "once/m.gguf"]);
+    run(&["export", "--model", "nf4", "--as", "hf", "--to", "copy"]);
+    assert!(text("copy/config.json").contains("quantization_config"));
+    run(&["export", "--model", "copy", "--as", "gguf", "--type", "F32", "--to", "again/m.gguf"]);
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert!(read("once/m.gguf") == read("again/m.gguf") && read("once/m.gguf") != read("f32/m.gguf"));
+    run(&["generate", "--model", "nf4", "--prompt", "hola", "--max-tokens", "2"]);
+}
+
+#[test]
+fn an_adapter_merged_into_quantized_weights_gives_a_plain_folder() {
+    let dir = workplace();
+    let run = |args: &[&str]| assert!(run_cli(dir.path(), args).starts_with("exit 0\n"), "{args:?}");
+    run(&["quantize", "--model", "m", "--type", "nf4", "--to", "nf4"]);
+    let config = r#"{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"],
+                     "base_model_name_or_path": "nf4"}"#;
+    afina_checkpoint::write_file(&dir.path().join("adapter/adapter_config.json"), config.as_bytes()).unwrap();
+    let half = |half: &str, shape: [usize; 2]| {
+        let name = format!("base_model.model.model.layers.0.self_attn.q_proj.{half}.weight");
+        RawTensor::from_f32(name, shape.to_vec(), &[0.5; 32])
+    };
+    let halves = [half("lora_A", [1, 32]), half("lora_B", [32, 1])];
+    write_tensors(&dir.path().join("adapter/adapter_model.safetensors"), &halves).unwrap();
+    run(&["merge", "--base", "nf4", "--adapter", "adapter", "--to", "merged"]);
+
+    let open = |name: &str| ModelDir::open(&dir.path().join(name)).unwrap();
+    let (base, merged) = (open("nf4"), open("merged"));
+    assert!(merged.quantization().is_none());
+    for name in base.tensor_names() {
+        let (before, after) = (base.tensor(name).unwrap(), merged.tensor(name).unwrap());
+        let added = if name == "model.layers.0.self_attn.q_proj.weight" { 0.25 } else { 0.0 };
+        let expected: Vec<f32> = before.to_f32().unwrap().iter().map(|value| value + added).collect();
+        assert_eq!(after.to_f32().unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn quantized_folders_are_not_quantized_again_unless_that_is_asked_for() {
+    let dir = workplace();
+    assert!(run_cli(dir.path(), &["quantize", "--model", "m", "--type", "nf4", "--to", "nf4"]).starts_with("exit 0\n"));
+    for (kind, to) in [("nf4", "again"), ("Q4_0", "again.gguf")] {
+        let args = ["quantize", "--model", "nf4", "--type", kind, "--to", to, "--allow-requantize"];
+        check_cli(
+            dir.path(),
+            &args[..7],
+            expect![[r#"
+                exit 2
+                --- stderr
+                error: `nf4` is quantized already: bitsandbytes nf4
+                hint: take the F32, F16 or BF16 model it came from, or add --allow-requantize: errors add up
+            "#]],
+        );
+        assert!(!dir.path().join(to).exists());
+        assert!(run_cli(dir.path(), &args).starts_with("exit 0\n"));
+    }
+    assert!(
+        run_cli(dir.path(), &["quantize", "--model", "nf4", "--type", "F16", "--to", "f16.gguf"])
+            .starts_with("exit 0\n")
+    );
+    check_cli(
+        dir.path(),
+        &["quantize", "--model", "f32/m.gguf", "--type", "nf4", "--to", "x"],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: `f32/m.gguf` is a file, and NF4 is made of a Hugging Face folder
+            hint: make one of the file first: `afina pull f32/m.gguf`
+        "#]],
+    );
+    check_cli(
+        dir.path(),
+        &["quantize", "--model", "m", "--type", "Q8_0", "--to", "x.gguf", "--no-double-quant"],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: --no-double-quant is for NF4
+            hint: leave it out for Q8_0
+        "#]],
+    );
+}
+
+#[test]
+fn a_scheme_that_is_not_read_is_told_with_the_way_out() {
+    let dir = workplace();
+    let path = dir.path().join("m/config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["quantization_config"] = serde_json::json!({"quant_method": "compressed-tensors"});
+    afina_checkpoint::write_file(&path, config.to_string().as_bytes()).unwrap();
+    check_cli(
+        dir.path(),
+        &["quantize", "--model", "m", "--type", "Q8_0", "--to", "x.gguf"],
+        expect![[r#"
+            exit 1
+            --- stderr
+            error: failed to open the model `m`
+              cause: `m` has quantized weights that cannot be used
+              cause: weights quantized with `compressed-tensors` are not read, expected bitsandbytes nf4, gptq or awq
+            hint: take the model that it was made from, unquantized; or dequantize it once with the program that wrote it (transformers: `model.dequantize()`, then `save_pretrained`)
+        "#]],
+    );
 }

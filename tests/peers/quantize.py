@@ -4,7 +4,7 @@
 
 Two models: the one given, and a random Llama with a hidden size of 2048, whose rows are whole blocks of every format and whose
 head is a matrix of its own. `afina` writes each as an F32 GGUF; from that file both make one of every type, and from further
-files some (BF16, and Q8_0 that is quantized again). Both take two threads and turns; seconds are medians of `--rounds`, theirs
+files some (BF16, Q8_0 that is quantized again, and the F32 one cut in three). Both take two threads and turns; seconds are medians of `--rounds`, theirs
 those of the call, ours those of the whole program, which also sees the file to the disk. Beside them, `afina export` from the
 folder itself must give the same file. Exit 1 when anything but time differs. Versions: node-llama-cpp 3.22.1 (`peers.py`),
 numpy 2.4.6; `--setup` installs them.
@@ -159,6 +159,32 @@ def random_llama(np, folder, binary):
             file.write(values.tobytes())
 
 
+def cut(path, folder, count):
+    """Cuts a file as llama.cpp's `gguf-split` does, and gives the last part: any of them stands for all."""
+    folder.mkdir()
+    source = Gguf(path)
+    names = list(source.tensors)
+    each = -(-len(names) // count)
+    for no in range(count):
+        keys = (source.keys if no == 0 else {}) | {
+            b"split.no": struct.pack("<IH", 2, no), b"split.count": struct.pack("<IH", 2, count),
+            b"split.tensors.count": struct.pack("<Ii", 5, len(names))}
+        part = [(name, *source.tensors[name]) for name in names[no * each:(no + 1) * each]]
+        header = b"GGUF" + struct.pack("<IQQ", 3, len(part), len(keys))
+        header += b"".join(struct.pack("<Q", len(key)) + key + value for key, value in keys.items())
+        at = 0
+        for name, shape, kind, data in part:
+            header += struct.pack("<Q", len(name)) + name + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, at)
+            at += -(-len(data) // 32) * 32
+        last = folder / f"model-{no + 1:05}-of-{count:05}.gguf"
+        with open(last, "wb") as file:
+            file.write(header + bytes(-len(header) % 32))
+            for *_, data in part:
+                file.write(data)
+                file.write(bytes(-len(data) % 32))
+    return last
+
+
 def same_bytes(one, other):
     with open(one, "rb") as a, open(other, "rb") as b:
         while True:
@@ -197,7 +223,8 @@ def run_model(title, folder, scratch, llama, binary, rounds, types):
         (scratch / name).mkdir(exist_ok=True)
         sources[name] = scratch / name / "model.gguf"
         afina(binary, "export", "--model", folder, "--as", "gguf", "--type", name, "--to", sources[name])
-    cases = [(name, "F32") for name in types] + [(name, source) for source in ("BF16", "Q8_0") for name in ("Q4_K_M", "Q8_0")]
+    sources["3 parts"] = cut(sources["F32"], scratch / "parts", 3)
+    cases = [(name, "F32") for name in types] + [("Q4_K_M", "3 parts")] + [(name, source) for source in ("BF16", "Q8_0") for name in ("Q4_K_M", "Q8_0")]
     rows, fine = [], True
     for name, source in cases:
         seconds, again = ([], []), source == "Q8_0"
@@ -207,7 +234,9 @@ def run_model(title, folder, scratch, llama, binary, rounds, types):
             afina(binary, "quantize", "--quiet", "--threads", THREADS, "--model", sources[source], "--type", name, "--to", ours,
                   *flags)
             seconds[0].append(time.perf_counter() - start)
-            taken = llama.quantize(sources[source], theirs, name, again)
+            # llama.cpp opens the others from the first.
+            first = sorted(sources[source].parent.glob("*.gguf"))[0]
+            taken = llama.quantize(first, theirs, name, again)
             if taken is None:
                 sys.exit(f"error: llama.cpp did not make a {name} of `{sources[source]}`")
             seconds[1].append(taken)

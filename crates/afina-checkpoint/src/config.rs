@@ -52,7 +52,7 @@ const MAX_LAYERS: usize = 4096;
 impl LlamaConfig {
     /// Reads a config.json: classic `rope_theta` + `rope_scaling`, or transformers 5's `rope_parameters`.
     ///
-    /// What the model code here does not do (biases, another activation, another rope scaling, quantized weights) is refused.
+    /// What the model code here does not do (biases, another activation, another rope scaling) is refused.
     pub fn from_json(value: &Value) -> Result<LlamaConfig, ConfigError> {
         let object = value.as_object().ok_or_else(|| ConfigError::NotObject { found: shorten(value) })?;
         check_architecture(object)?;
@@ -60,7 +60,6 @@ impl LlamaConfig {
             expect(object, key, "false", |value| value == &Value::Bool(false))?;
         }
         expect(object, "hidden_act", "silu", |value| value == "silu")?;
-        expect(object, "quantization_config", "none (unquantized weights)", |_| false)?;
 
         let hidden_size = size(object, "hidden_size")?.ok_or(ConfigError::Missing { key: "hidden_size" })?;
         let required = |key| size(object, key)?.ok_or(ConfigError::Missing { key });
@@ -421,7 +420,6 @@ mod tests {
             error(json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}})),
             "config.json: `rope_type`: expected default, linear or llama3, found `yarn`"
         );
-        assert!(error(json!({"quantization_config": {"quant_method": "gptq"}})).contains("quantization_config"));
     }
 
     #[test]

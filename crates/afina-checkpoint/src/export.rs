@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use afina_quant::format::Format;
 use afina_quant::mix::{Mix, Model};
 
-use crate::adapter::CHAT_TEMPLATE;
-use crate::adapter::{AdapterError, read_adapter, write_adapter};
-use crate::atomic::AtomicDir;
+use crate::adapter::{AdapterError, CHAT_TEMPLATE, read_adapter, write_adapter};
+use crate::atomic::{AtomicDir, write_file};
 use crate::config::RopeScaling;
 use crate::gguf::{
     GgmlType, GgufReport, GgufWriteError, Metadata, Planned, ROPE_FREQS, RowSource, Rows, Value, VocabularyError,
     permute, plan, quantization_keys, sort, vocabulary_from_hf, write_mix,
 };
 use crate::manifest::{Manifest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError};
+use crate::model_dir::{ModelDir, ModelDirError, QUANTIZATION_FILES, read_json};
 use crate::names::gguf_name;
+use crate::quantized::QUANTIZATION_CONFIG;
 use crate::safetensors::AnyError;
 
 /// Why an export failed; nothing is left at its target.
@@ -201,6 +201,26 @@ pub(crate) fn copy_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDi
     Ok(())
 }
 
+/// As [`copy_companions`], for a folder whose weights are plain whatever the model's are: config.json without
+/// `quantization_config`, and no other file that would tell of a quantization.
+pub fn copy_plain_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDirError> {
+    for name in model.companion_files()? {
+        if name == "config.json" {
+            let mut config = read_json(&model.path.join(&name))?;
+            if config.as_object_mut().and_then(|config| config.remove(QUANTIZATION_CONFIG)).is_some() {
+                let path = to.join(&name);
+                write_file(&path, format!("{config:#}\n").as_bytes())
+                    .map_err(|source| ModelDirError::Io { path, source })?;
+                continue;
+            }
+        }
+        if !QUANTIZATION_FILES.contains(&name.as_str()) {
+            copy(&model.path, to, &name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies one file and sees it to the disk.
 pub(crate) fn copy(from: &Path, to: &Path, name: &str) -> Result<(), ModelDirError> {
     let target = to.join(name);
@@ -217,7 +237,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::atomic::write_file;
     use crate::gguf::{GgufFile, TokenType, Vocabulary, gguf_to_hf, quantize_gguf};
     use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
 

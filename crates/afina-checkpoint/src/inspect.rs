@@ -25,6 +25,8 @@ pub struct Inspection {
     pub name: Option<String>,
     pub architecture: Option<String>,
     pub license: Option<String>,
+    /// How a folder's weights are quantized, if they are.
+    pub quantization: Option<String>,
     pub shape: Option<Shape>,
     pub parameters: u64,
     /// Of the weights, in the file or files.
@@ -161,9 +163,11 @@ fn inspect_model(path: &Path) -> Result<Inspection, InspectError> {
     let mut out = Inspection::new(Kind::Model, path);
     for name in model.tensor_names() {
         let info = model.info(name).expect("`ModelDir::open` has checked every tensor");
-        out.add(name, info.dtype.as_str(), &info.shape, info.elements().unwrap_or(0) as u64 * info.dtype.size() as u64);
+        let (stored_as, bytes) = model.stored_as(name).expect("what has a header is stored");
+        out.add(name, &stored_as, &info.shape, bytes);
     }
     out.architecture = Some("llama".into());
+    out.quantization = model.quantization().map(|quantization| quantization.to_string());
     out.shape = Some(Shape::new(&model.config));
     out.sha256 = model.weights_sha256()?;
     if let Some(manifest) = model.origin()? {
@@ -214,7 +218,7 @@ fn inspect_gguf(path: &Path) -> Result<Inspection, InspectError> {
     if gguf.get("tokenizer.ggml.model").is_some() {
         out.set_tokenizer(Vocabulary::from_gguf(&gguf));
     }
-    out.sha256 = hash(path)?;
+    out.sha256 = gguf.sha256().map_err(|source| InspectError::Io { path: path.into(), source })?;
     Ok(out)
 }
 
@@ -237,6 +241,7 @@ impl Inspection {
             name: None,
             architecture: None,
             license: None,
+            quantization: None,
             shape: None,
             parameters: 0,
             bytes: 0,

@@ -11,9 +11,11 @@ mod positioned;
 pub mod config;
 pub mod model_dir;
 pub mod names;
+pub mod quantized;
 pub mod safetensors;
 mod same_file;
 mod shard_index;
+mod stored;
 pub mod tensor;
 
 pub mod adapter;
@@ -35,7 +37,7 @@ pub use afina_quant::format::Format;
 pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
-pub use export::{ExportError, export_gguf, export_hf, export_peft};
+pub use export::{ExportError, copy_plain_companions, export_gguf, export_hf, export_peft};
 pub use gguf::{Fallback, GgufError, GgufFile, GgufReport, QuantizeError, StoredTensor, quantize_gguf};
 pub use hash::{sha256_file, sha256_hex};
 pub use inspect::{InspectError, Inspection, chat_template, inspect};
@@ -47,6 +49,7 @@ pub use merge::{
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
+pub use quantized::{Nf4Error, Nf4Report, Nf4Tensor, Quantization, QuantizationError, quantize_nf4};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;

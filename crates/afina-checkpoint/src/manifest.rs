@@ -63,6 +63,8 @@ pub enum Origin {
         combination: Option<String>,
         adapters: Vec<MergedAdapter>,
     },
+    /// Another model folder, its weights quantized; `weights_sha256` tells the original by which it is found again.
+    Quantize { model: String, weights_sha256: String, scheme: String },
     /// Another model folder, exported.
     Export { model: String, weights_sha256: String },
 }
@@ -104,11 +106,6 @@ pub enum ManifestError {
 }
 
 impl Origin {
-    /// The folder of the unquantized model that this one was quantized from, if it was.
-    pub fn original(&self) -> Option<&str> {
-        None // nothing writes quantized folders yet
-    }
-
     /// The hash of the GGUF file the folder was made from, if it was.
     pub fn gguf_sha256(&self) -> Option<&str> {
         match self {

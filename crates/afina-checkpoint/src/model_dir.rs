@@ -1,6 +1,6 @@
 //! A Hugging Face model folder: config.json, weights in one safetensors file or in shards, tokenizer files, manifest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,10 @@ use crate::config::{ConfigError, LlamaConfig};
 use crate::hash::{sha256_file, sha256_hex};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::expected_tensors;
+use crate::quantized::{self, Parts, Quantization, QuantizationError};
 use crate::safetensors::{ReadError, SafetensorsFile};
 use crate::shard_index::ShardIndex;
+use crate::stored::StoredTensors;
 use crate::tensor::{RawTensor, TensorInfo};
 
 /// The weights of a folder that has one file of them.
@@ -53,17 +55,23 @@ pub enum ModelDirError {
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("tensor `{name}` is not one of a Llama model of {layers} layers")]
     ForeignTensor { name: String, layers: usize },
+    #[error("`{}` has quantized weights that cannot be used", path.display())]
+    Quantized { path: PathBuf, source: Box<QuantizationError> },
     #[error("failed to read the manifest")]
     Manifest(#[from] ManifestError),
 }
 
 /// An open model folder whose config and tensor shapes go together.
+///
+/// Weights that are stored quantized are given decoded, under their plain names.
 #[derive(Debug)]
 pub struct ModelDir {
     pub path: PathBuf,
     pub config: LlamaConfig,
-    files: Vec<(String, SafetensorsFile)>,
-    tensors: HashMap<String, usize>,
+    quantization: Option<Quantization>,
+    stored: StoredTensors,
+    /// The weights that lie in several tensors, by name.
+    quantized: HashMap<String, Parts>,
     names: Vec<String>,
 }
 
@@ -74,21 +82,25 @@ impl ModelDir {
         if !config_path.is_file() {
             return Err(ModelDirError::NotModel { path: path.into(), missing: "config.json" });
         }
-        let config = LlamaConfig::from_json(&read_json(&config_path)?)
-            .map_err(|source| ModelDirError::Config { path: config_path, source })?;
+        let json = read_json(&config_path)?;
+        let config =
+            LlamaConfig::from_json(&json).map_err(|source| ModelDirError::Config { path: config_path, source })?;
+        let quantized_error = |source| ModelDirError::Quantized { path: path.into(), source: Box::new(source) };
+        let quantization = Quantization::of_config(&json).map_err(quantized_error)?;
 
-        let files = open_weights(path)?;
-        let mut tensors = HashMap::new();
-        for (index, (_, file)) in files.iter().enumerate() {
-            tensors.extend(file.names().iter().map(|name| (name.clone(), index)));
-        }
-        let mut model = ModelDir { path: path.into(), config, files, tensors, names: Vec::new() };
-        model.check_tensors()?;
+        let stored = StoredTensors::new(open_weights(path)?);
+        let expected = expected_tensors(&config);
+        let (quantized, parts) = quantized::find(quantization, &expected, &stored).map_err(quantized_error)?;
+        let mut model = ModelDir { path: path.into(), config, quantization, stored, quantized, names: Vec::new() };
+        model.check_tensors(expected, &parts)?;
         Ok(model)
     }
 
-    fn check_tensors(&mut self) -> Result<(), ModelDirError> {
-        let expected = expected_tensors(&self.config);
+    fn check_tensors(
+        &mut self,
+        expected: Vec<(String, Vec<usize>)>,
+        parts: &HashSet<String>,
+    ) -> Result<(), ModelDirError> {
         for (name, shape) in &expected {
             let info = self
                 .info(name)
@@ -99,13 +111,11 @@ impl ModelDir {
             }
         }
         self.names = expected.into_iter().map(|(name, _)| name).collect();
-        let known: std::collections::HashSet<&String> = self.names.iter().collect();
-        let mut foreign: Vec<&String> =
-            self.tensors.keys().filter(|name| !known.contains(name) && !is_redundant(name)).collect();
-        foreign.sort();
-        match foreign.first() {
+        let known: HashSet<&String> = self.names.iter().chain(parts).collect();
+        let foreign = self.stored.names().filter(|name| !known.contains(name) && !is_redundant(name));
+        match foreign.min() {
             Some(name) => {
-                Err(ModelDirError::ForeignTensor { name: (*name).clone(), layers: self.config.num_hidden_layers })
+                Err(ModelDirError::ForeignTensor { name: name.clone(), layers: self.config.num_hidden_layers })
             }
             None => Ok(()),
         }
@@ -116,37 +126,56 @@ impl ModelDir {
         &self.names
     }
 
+    /// How the weights are stored, where they are quantized.
+    pub fn quantization(&self) -> Option<Quantization> {
+        self.quantization
+    }
+
     /// Whether the weights hold a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.info(name).is_some()
     }
 
-    /// Dtype and shape of a tensor.
+    /// Dtype and shape of a tensor, as [`ModelDir::tensor`] gives it.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.files[*self.tensors.get(name)?].1.info(name)
+        self.quantized.get(name).map(|parts| &parts.info).or_else(|| self.stored.info(name))
     }
 
-    /// Reads one tensor.
+    /// What a tensor is stored as, `F32` or `NF4`, and the bytes that it takes in the files.
+    pub fn stored_as(&self, name: &str) -> Option<(String, u64)> {
+        if let (Some(parts), Some(quantization)) = (self.quantized.get(name), self.quantization) {
+            return Some((quantization.format(), parts.bytes));
+        }
+        let info = self.stored.info(name)?;
+        let bytes = info.elements().unwrap_or(0) as u64 * info.dtype.size() as u64;
+        Some((info.dtype.as_str().to_owned(), bytes))
+    }
+
+    /// Reads one tensor, and decodes it where it is stored quantized.
     pub fn tensor(&self, name: &str) -> Result<RawTensor, ModelDirError> {
-        let file = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() })?;
-        Ok(self.files[*file].1.read(name)?)
+        if let Some(parts) = self.quantized.get(name) {
+            return parts
+                .read(&self.stored)
+                .map_err(|source| ModelDirError::Quantized { path: self.path.clone(), source: Box::new(source) });
+        }
+        match self.stored.read(name) {
+            Some(tensor) => Ok(tensor?),
+            None => Err(ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() }),
+        }
     }
 
     /// The names of the weights files in the folder.
     pub fn weight_files(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|(name, _)| name.as_str())
+        self.stored.files.iter().map(|(name, _)| name.as_str())
     }
 
     /// SHA-256 of the weights file; of shards, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
     pub fn weights_sha256(&self) -> Result<String, ModelDirError> {
         let mut lines = String::new();
-        for (name, _) in &self.files {
+        for (name, _) in &self.stored.files {
             let path = self.path.join(name);
             let sha256 = sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?;
-            if self.files.len() == 1 {
+            if self.stored.files.len() == 1 {
                 return Ok(sha256);
             }
             lines.push_str(&format!("{sha256}  {name}\n"));
@@ -194,6 +223,9 @@ impl ModelDir {
         Ok(names)
     }
 }
+
+/// What other programs look for to tell that weights are quantized, beside config.json.
+pub(crate) const QUANTIZATION_FILES: [&str; 2] = ["quantize_config.json", "quant_config.json"];
 
 /// Tensors that old exporters wrote and nobody needs: they follow from the config, or repeat the embeddings.
 fn is_redundant(name: &str) -> bool {

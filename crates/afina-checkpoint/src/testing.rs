@@ -12,7 +12,7 @@ use crate::gguf::{TokenType, TokenizerModel, Vocabulary};
 use crate::model_dir::{WEIGHTS, WEIGHTS_INDEX};
 use crate::names::{expected_tensors, linear_shape, module_path};
 use crate::safetensors::{SafetensorsFile, write_safetensors, write_tensors};
-use crate::tensor::RawTensor;
+use crate::tensor::{Dtype, RawTensor};
 
 /// Two layers, width 64, four heads over two, vocabulary of 320.
 pub(crate) fn tiny_config(tied: bool) -> LlamaConfig {
@@ -70,6 +70,34 @@ pub(crate) fn shard(dir: &Path, count: usize) {
     std::fs::remove_file(dir.join(WEIGHTS)).unwrap();
     let index = json!({"metadata": {}, "weight_map": map});
     write_file(&dir.join(WEIGHTS_INDEX), index.to_string().as_bytes()).unwrap();
+}
+
+/// Stores every linear layer of a folder as GPTQ does, 4 bits in one group: each number and each zero point at random.
+pub(crate) fn store_as_gptq(dir: &Path) {
+    let file = SafetensorsFile::open(&dir.join(WEIGHTS)).unwrap();
+    let mut tensors = Vec::new();
+    for (seed, tensor) in file.names().iter().map(|name| file.read(name).unwrap()).enumerate() {
+        let Some(module) = tensor.name.strip_suffix("_proj.weight").map(|module| format!("{module}_proj")) else {
+            tensors.push(tensor);
+            continue;
+        };
+        let (out, input) = (tensor.shape[0], tensor.shape[1]);
+        let words = |part: &str, shape: [usize; 2]| RawTensor {
+            name: format!("{module}.{part}"),
+            dtype: Dtype::I32,
+            shape: shape.to_vec(),
+            bytes: noise(seed as u64, shape[0] * shape[1]).into_iter().flat_map(f32::to_le_bytes).collect(),
+        };
+        tensors.push(words("qweight", [input / 8, out]));
+        tensors.push(words("qzeros", [1, out / 8]));
+        let scales = RawTensor::from_f32_as(format!("{module}.scales"), vec![1, out], &vec![0.01; out], Dtype::F16);
+        tensors.push(scales.unwrap());
+    }
+    write_tensors(&dir.join(WEIGHTS), &tensors).unwrap();
+    let path = dir.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["quantization_config"] = json!({"quant_method": "gptq", "bits": 4, "group_size": -1});
+    write_file(&path, config.to_string().as_bytes()).unwrap();
 }
 
 /// Writes an adapter of rank 4 and alpha 8 on q_proj and down_proj of both layers.

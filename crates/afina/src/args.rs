@@ -344,18 +344,41 @@ pub struct Quantize {
     /// A Hugging Face model folder, or a GGUF file of a Llama
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
-    /// Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16, BF16 or F32, as llama.cpp names them
-    #[arg(long = "type", value_name = "TYPE", value_parser = Mix::from_str)]
-    pub mix: Mix,
-    /// The GGUF file to write
-    #[arg(long, value_name = "FILE")]
+    /// Q4_0, Q4_1, Q4_K_S, Q4_K_M, Q5_0, Q5_1, Q5_K_S, Q5_K_M, Q6_K, Q8_0, F16, BF16 or F32, as llama.cpp names them; or
+    /// NF4, bitsandbytes' format in a Hugging Face folder
+    #[arg(long = "type", value_name = "TYPE", value_parser = QuantizedType::from_str)]
+    pub kind: QuantizedType,
+    /// The GGUF file to write, or the folder of NF4
+    #[arg(long, value_name = "PATH")]
     pub to: PathBuf,
     /// Show every tensor with its format, bytes and error
     #[arg(long)]
     pub report: bool,
+    /// Of NF4: keep the scales in 32 bits, 4.5 bits a weight in place of 4.13
+    #[arg(long)]
+    pub no_double_quant: bool,
     /// Encode again what is quantized already: its errors stay, and others are added
     #[arg(long)]
     pub allow_requantize: bool,
+}
+
+/// What `quantize` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantizedType {
+    Gguf(Mix),
+    Nf4,
+}
+
+impl FromStr for QuantizedType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<QuantizedType, String> {
+        if text.eq_ignore_ascii_case("nf4") {
+            return Ok(QuantizedType::Nf4);
+        }
+        // The message ends with the names that are known.
+        Mix::from_str(text).map(QuantizedType::Gguf).map_err(|unknown| format!("{unknown}, NF4"))
+    }
 }
 
 #[derive(Debug, Args)]

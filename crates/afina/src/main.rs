@@ -88,6 +88,9 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
                 "choose a template that fits the tokenizer: data.chat_template in a recipe, --chat-template elsewhere";
             return (USAGE, Some(hint.to_owned()));
         }
+        if let Some(afina_checkpoint::ModelDirError::Quantized { source, .. }) = cause.downcast_ref() {
+            return (FAILED, source.hint().map(str::to_owned));
+        }
         if let Some(pull) = cause.downcast_ref::<afina_checkpoint::PullError>() {
             let code = if pull.is_usage() { USAGE } else { FAILED };
             return (code, pull.hint());

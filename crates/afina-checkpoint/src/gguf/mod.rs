@@ -1,10 +1,12 @@
 //! GGUF, the file of llama.cpp: read and written, and both ways between it and a Hugging Face folder.
 
+mod header;
 mod permute;
 mod pre_tokenizers;
 mod quantize;
 mod reader;
 mod rope_freqs;
+mod split;
 mod store;
 mod to_hf;
 mod tokenizer_from_hf;
@@ -21,8 +23,9 @@ pub(crate) use quantize::quantization_keys;
 pub use quantize::{QuantizeError, quantize_gguf};
 pub use reader::{GgufError, GgufFile, GgufTensor};
 pub(crate) use rope_freqs::ROPE_FREQS;
+pub(crate) use split::cut_name;
 pub use store::{Fallback, GgufReport, StoredTensor};
-pub(crate) use store::{Planned, RowSource, Rows, plan, sort, write_mix};
+pub(crate) use store::{Planned, RowSource, Rows, Squares, plan, sort, write_mix};
 pub(crate) use to_hf::file_type;
 pub use to_hf::{ToHfError, config_from_gguf, gguf_to_hf};
 pub use tokenizer_from_hf::vocabulary_from_hf;

@@ -26,8 +26,6 @@ pub enum QuantizeError {
         path.display()
     )]
     Requantize { path: PathBuf, name: String, found: GgmlType, tensors: usize },
-    #[error("`{}` is one of {parts} parts of a model", path.display())]
-    Split { path: PathBuf, parts: u64 },
     #[error("`{}` would be overwritten by what is made of it", path.display())]
     OverSource { path: PathBuf },
     #[error("failed to write the GGUF file")]
@@ -47,11 +45,8 @@ pub fn quantize_gguf(
     measure: bool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<GgufReport, QuantizeError> {
-    if is_same_file(gguf.path(), to) {
-        return Err(QuantizeError::OverSource { path: gguf.path().into() });
-    }
-    if let Some(parts) = gguf.u64("split.count")?.filter(|parts| *parts > 1) {
-        return Err(QuantizeError::Split { path: gguf.path().into(), parts });
+    if let Some(path) = gguf.paths().find(|path| is_same_file(path, to)) {
+        return Err(QuantizeError::OverSource { path: path.into() });
     }
     let model = model(gguf)?;
     let mut tensors: Vec<Planned> =
@@ -337,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn source_parts_and_other_models_are_refused() {
+    fn source_and_other_models_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let from = dir.path().join("a.gguf");
         let gguf = file(&from, |_| ());
@@ -358,9 +353,6 @@ mod tests {
             chain(&quantize(&GgufFile::open(&path).unwrap(), &dir.path().join("b.gguf"), Mix::Q8_0, false).unwrap_err())
         };
         assert!(other(keys("qwen2")).contains("holds architecture `qwen2`, which is not supported"));
-        let mut parts = keys("llama");
-        parts.push(("split.count".into(), Value::U16(3)));
-        assert!(other(parts).ends_with("is one of 3 parts of a model"));
         assert!(other(keys("llama")[..2].to_vec()).ends_with("has no `llama.attention.head_count`"));
     }
 }

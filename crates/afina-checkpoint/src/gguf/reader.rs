@@ -5,19 +5,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::header::Header;
+use super::split::all_parts;
 use super::types::{GgmlType, Value};
+use crate::hash::{sha256_file, sha256_hex};
 use crate::positioned::read_exact_at;
-
-/// Arrays inside arrays deeper than this are taken for damage.
-const MAX_DEPTH: usize = 4;
-/// Longer arrays are taken for damage; the longest real ones are a vocabulary's merges, under a million.
-const MAX_ARRAY: usize = 1 << 24;
-/// ggml's own bound.
-const MAX_DIMENSIONS: u32 = 4;
 
 /// Why a GGUF file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +32,10 @@ pub enum GgufError {
     Tensor { path: PathBuf, name: String, reason: String },
     #[error("`{}`: tensor `{name}` has type `{found}`, which cannot be decoded", path.display())]
     UnsupportedType { path: PathBuf, name: String, found: GgmlType },
+    #[error("`{}` is one of {count} parts of a model, and `{}` is not there", path.display(), part.display())]
+    MissingPart { path: PathBuf, part: PathBuf, count: u64 },
+    #[error("`{}` is no usable part of a model: {reason}", path.display())]
+    Part { path: PathBuf, reason: String },
     #[error("`{}` has no tensor `{name}`", path.display())]
     MissingTensor { path: PathBuf, name: String },
     #[error("`{}` has no `{key}`", path.display())]
@@ -53,26 +53,39 @@ pub struct GgufTensor {
     pub kind: GgmlType,
     /// Of its data in the file.
     pub bytes: u64,
-    offset: u64,
+    /// Which of the model's files it lies in.
+    pub(super) part: usize,
+    pub(super) offset: u64,
 }
 
-/// An open GGUF file whose header has been checked.
+/// An open GGUF file whose header has been checked; or all files of a model that llama.cpp's `gguf-split` has cut.
 #[derive(Debug)]
 pub struct GgufFile {
-    path: PathBuf,
-    file: File,
+    /// One, or the parts of the model in order.
+    files: Vec<(PathBuf, File)>,
     version: u32,
+    /// Of the first file.
     metadata: Vec<(String, Value)>,
-    /// Where each key and its value lie in the file.
+    /// Where each key and its value lie in the first file.
     metadata_at: Vec<Range<u64>>,
     keys: HashMap<String, usize>,
     tensors: Vec<GgufTensor>,
     names: HashMap<String, usize>,
 }
 
-impl GgufFile {
-    /// Opens a file of version 2 or 3, little-endian, and checks that every tensor lies inside it.
-    pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
+/// One file, whether it is a whole model or a part.
+pub(super) struct OneFile {
+    pub path: PathBuf,
+    file: File,
+    version: u32,
+    pub metadata: Vec<(String, Value)>,
+    metadata_at: Vec<Range<u64>>,
+    keys: HashMap<String, usize>,
+    pub tensors: Vec<GgufTensor>,
+}
+
+impl OneFile {
+    pub(super) fn open(path: &Path) -> Result<OneFile, GgufError> {
         let io_error = |source| GgufError::Io { path: path.into(), source };
         let file = File::open(path).map_err(io_error)?;
         let length = file.metadata().map_err(io_error)?.len();
@@ -134,11 +147,48 @@ impl GgufFile {
                 return Err(GgufError::Truncated { path: path.into(), expected: end, found: length });
             }
         }
-        Ok(GgufFile { path: path.into(), file, version, metadata, metadata_at, keys, tensors, names })
+        Ok(OneFile { path: path.into(), file, version, metadata, metadata_at, keys, tensors })
+    }
+}
+
+impl GgufFile {
+    /// Opens a file of version 2 or 3, little-endian, and checks that every tensor lies inside it. Of a model in several
+    /// files, any opens them all.
+    pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
+        let mut parts = all_parts(OneFile::open(path)?)?;
+        let first = &mut parts[0];
+        let (metadata, metadata_at) = (std::mem::take(&mut first.metadata), std::mem::take(&mut first.metadata_at));
+        let (version, keys) = (first.version, std::mem::take(&mut first.keys));
+        let (mut files, mut tensors) = (Vec::with_capacity(parts.len()), Vec::new());
+        for (part, one) in parts.into_iter().enumerate() {
+            files.push((one.path, one.file));
+            tensors.extend(one.tensors.into_iter().map(|tensor| GgufTensor { part, ..tensor }));
+        }
+        let names = tensors.iter().enumerate().map(|(index, tensor)| (tensor.name.clone(), index)).collect();
+        Ok(GgufFile { files, version, metadata, metadata_at, keys, tensors, names })
     }
 
+    /// The file, or the first of several.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.files[0].0
+    }
+
+    /// The file, or all parts in their order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// SHA-256 of the file; of parts, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
+    pub fn sha256(&self) -> io::Result<String> {
+        let [_] = &self.files[..] else {
+            let mut lines = String::new();
+            for path in self.paths() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                lines.push_str(&format!("{}  {name}\n", sha256_file(path)?));
+            }
+            return Ok(sha256_hex(lines.as_bytes()));
+        };
+        sha256_file(self.path())
     }
 
     /// The format's version, 2 or 3.
@@ -155,8 +205,8 @@ impl GgufFile {
     pub(crate) fn raw_metadata(&self, index: usize) -> Result<Vec<u8>, GgufError> {
         let at = &self.metadata_at[index];
         let mut bytes = vec![0; (at.end - at.start) as usize];
-        read_exact_at(&self.file, &mut bytes, at.start)
-            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        read_exact_at(&self.files[0].1, &mut bytes, at.start)
+            .map_err(|source| GgufError::Io { path: self.path().into(), source })?;
         Ok(bytes)
     }
 
@@ -203,7 +253,7 @@ impl GgufFile {
     ) -> Result<Option<T>, GgufError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| GgufError::Key {
-            path: self.path.clone(),
+            path: self.path().into(),
             key: key.into(),
             expected,
             found: value.kind().into(),
@@ -211,7 +261,7 @@ impl GgufFile {
     }
 
     pub(crate) fn missing_key(&self, key: &str) -> GgufError {
-        GgufError::MissingKey { path: self.path.clone(), key: key.into() }
+        GgufError::MissingKey { path: self.path().into(), key: key.into() }
     }
 
     /// Reads one tensor's bytes as they lie in the file; any number of threads may read at once.
@@ -229,15 +279,15 @@ impl GgufFile {
     pub(crate) fn read_at(&self, tensor: &GgufTensor, from: u64, bytes: &mut [u8]) -> Result<(), GgufError> {
         // `open` has checked that the tensor lies inside the file.
         assert!(from + bytes.len() as u64 <= tensor.bytes, "only bytes of `{}` are read", tensor.name);
-        read_exact_at(&self.file, bytes, tensor.offset + from)
-            .map_err(|source| GgufError::Io { path: self.path.clone(), source })
+        let (path, file) = &self.files[tensor.part];
+        read_exact_at(file, bytes, tensor.offset + from).map_err(|source| GgufError::Io { path: path.clone(), source })
     }
 
     /// Reads and decodes one tensor.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, GgufError> {
         let tensor = self.find(name)?;
         let format = tensor.kind.format().ok_or_else(|| GgufError::UnsupportedType {
-            path: self.path.clone(),
+            path: self.path().into(),
             name: name.into(),
             found: tensor.kind,
         })?;
@@ -249,136 +299,7 @@ impl GgufFile {
     }
 
     fn find(&self, name: &str) -> Result<&GgufTensor, GgufError> {
-        self.tensor(name).ok_or_else(|| GgufError::MissingTensor { path: self.path.clone(), name: name.into() })
-    }
-}
-
-/// The header being read; knows where it is and how much the file has.
-struct Header<'a> {
-    path: &'a Path,
-    reader: BufReader<&'a File>,
-    at: u64,
-    length: u64,
-}
-
-impl Header<'_> {
-    fn damaged(&self, reason: String) -> GgufError {
-        GgufError::Damaged { path: self.path.into(), at: self.at, reason }
-    }
-
-    fn left(&self) -> u64 {
-        self.length - self.at
-    }
-
-    /// Fails unless the file has `bytes` more.
-    fn need(&self, bytes: u64) -> Result<(), GgufError> {
-        if bytes > self.left() {
-            let expected = self.at.saturating_add(bytes);
-            return Err(GgufError::Truncated { path: self.path.into(), expected, found: self.length });
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), GgufError> {
-        self.need(buffer.len() as u64)?;
-        self.reader.read_exact(buffer).map_err(|source| GgufError::Io { path: self.path.into(), source })?;
-        self.at += buffer.len() as u64;
-        Ok(())
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// A count of things that take at least `least` bytes each, so that as many can be allocated.
-    fn count(&mut self, least: u64) -> Result<usize, GgufError> {
-        let count = u64::from_le_bytes(self.fixed()?);
-        self.need(count.saturating_mul(least))?;
-        Ok(count as usize)
-    }
-
-    fn string(&mut self) -> Result<String, GgufError> {
-        let length = self.count(1)?;
-        let mut bytes = vec![0; length];
-        self.fill(&mut bytes)?;
-        String::from_utf8(bytes).map_err(|_| self.damaged("text is not valid UTF-8".into()))
-    }
-
-    fn value(&mut self, kind: u32, depth: usize) -> Result<Value, GgufError> {
-        Ok(match kind {
-            0 => Value::U8(u8::from_le_bytes(self.fixed()?)),
-            1 => Value::I8(i8::from_le_bytes(self.fixed()?)),
-            2 => Value::U16(u16::from_le_bytes(self.fixed()?)),
-            3 => Value::I16(i16::from_le_bytes(self.fixed()?)),
-            4 => Value::U32(u32::from_le_bytes(self.fixed()?)),
-            5 => Value::I32(i32::from_le_bytes(self.fixed()?)),
-            6 => Value::F32(f32::from_le_bytes(self.fixed()?)),
-            7 => match self.fixed()? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(self.damaged(format!("a truth value of {other}"))),
-            },
-            8 => Value::String(self.string()?),
-            9 => self.array(depth)?,
-            10 => Value::U64(u64::from_le_bytes(self.fixed()?)),
-            11 => Value::I64(i64::from_le_bytes(self.fixed()?)),
-            12 => Value::F64(f64::from_le_bytes(self.fixed()?)),
-            other => return Err(self.damaged(format!("a value of unknown type {other}"))),
-        })
-    }
-
-    fn array(&mut self, depth: usize) -> Result<Value, GgufError> {
-        if depth == MAX_DEPTH {
-            return Err(self.damaged(format!("arrays nested more than {MAX_DEPTH} deep")));
-        }
-        let kind = u32::from_le_bytes(self.fixed()?);
-        let least = match kind {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            8 | 10..=12 => 8,
-            9 => 12,
-            other => return Err(self.damaged(format!("an array of unknown type {other}"))),
-        };
-        let count = self.count(least)?;
-        if count > MAX_ARRAY {
-            return Err(self.damaged(format!("an array of {count} values")));
-        }
-        // A `Value` is wider than what it takes in the file, so this grows as the file is read instead.
-        let mut values = Vec::with_capacity(count.min(1 << 16));
-        for _ in 0..count {
-            values.push(self.value(kind, depth + 1)?);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn tensor(&mut self) -> Result<GgufTensor, GgufError> {
-        let name = self.string()?;
-        let bad = |path: &Path, reason: String| GgufError::Tensor { path: path.into(), name: name.clone(), reason };
-        let dimensions = u32::from_le_bytes(self.fixed()?);
-        if dimensions == 0 || dimensions > MAX_DIMENSIONS {
-            return Err(bad(self.path, format!("it has {dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}")));
-        }
-        let mut shape = Vec::with_capacity(dimensions as usize);
-        for _ in 0..dimensions {
-            let dim = u64::from_le_bytes(self.fixed()?);
-            match usize::try_from(dim) {
-                Ok(dim) if dim > 0 => shape.push(dim),
-                _ => return Err(bad(self.path, format!("it has a dimension of {dim}"))),
-            }
-        }
-        shape.reverse();
-        let kind = GgmlType::from_id(u32::from_le_bytes(self.fixed()?));
-        let offset = u64::from_le_bytes(self.fixed()?);
-        if kind.block().is_none() {
-            return Err(GgufError::UnsupportedType { path: self.path.into(), name, found: kind });
-        }
-        let bytes = kind
-            .bytes(&shape)
-            .ok_or_else(|| bad(self.path, format!("shape {shape:?} does not go with type `{kind}`")))?;
-        Ok(GgufTensor { name, shape, kind, bytes, offset })
+        self.tensor(name).ok_or_else(|| GgufError::MissingTensor { path: self.path().into(), name: name.into() })
     }
 }
 

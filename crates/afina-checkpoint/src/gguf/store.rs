@@ -184,13 +184,13 @@ pub(crate) fn write_mix(
 
 /// Sums of squares: of the values, and of what is wrong with them.
 #[derive(Debug, Default)]
-struct Squares {
+pub(crate) struct Squares {
     values: f64,
     errors: f64,
 }
 
 impl Squares {
-    fn add(&mut self, values: &[f32], stored: &[f32]) {
+    pub(crate) fn add(&mut self, values: &[f32], stored: &[f32]) {
         const CHUNK: usize = 1 << 14;
         // Collected before they are added up, so that the sum does not depend on threads.
         let sums: Vec<(f64, f64)> = values
@@ -209,7 +209,8 @@ impl Squares {
         }
     }
 
-    fn relative(&self) -> f64 {
+    /// √(Σ error² / Σ value²).
+    pub(crate) fn relative(&self) -> f64 {
         if self.errors == 0.0 { 0.0 } else { (self.errors / self.values).sqrt() }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::MergeError;
 use crate::adapter::CHAT_TEMPLATE;
 use crate::atomic::write_file;
-use crate::export::copy_companions;
+use crate::export::copy_plain_companions;
 use crate::model_dir::ModelDir;
 use crate::tensor::Dtype;
 
@@ -25,7 +25,7 @@ pub(super) fn write(
     changes: &Changes,
     template: Option<&Path>,
 ) -> Result<(), MergeError> {
-    copy_companions(base, folder)?;
+    copy_plain_companions(base, folder)?;
     let io_error = |source| MergeError::Io { path: folder.into(), source };
     set_config(changes, folder).map_err(io_error)?;
     if let Some(template) = template {
@@ -37,10 +37,8 @@ pub(super) fn write(
 /// Says in config.json what is true of the merged weights.
 fn set_config(changes: &Changes, folder: &Path) -> io::Result<()> {
     change_json(&folder.join("config.json"), |config| {
-        let mut changed = config.remove("quantization_config").is_some();
         if changes.untied {
             config.insert("tie_word_embeddings".into(), false.into());
-            changed = true;
         }
         if let Some(dtype) = changes.dtype {
             let name = match dtype {
@@ -52,9 +50,8 @@ fn set_config(changes: &Changes, folder: &Path) -> io::Result<()> {
             // `dtype` since transformers 5.
             let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
             config.insert(key.into(), name.into());
-            changed = true;
         }
-        changed
+        changes.untied || changes.dtype.is_some()
     })
 }
 

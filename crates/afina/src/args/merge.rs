@@ -18,7 +18,7 @@ pub struct Merge {
     pub to: PathBuf,
     /// How several adapters are combined, as PEFT names it
     #[arg(long, value_name = "METHOD", default_value = "cat")]
-    pub method: Method,
+    pub method: MergeMethod,
     /// Share of each factor's values that ties, dare_linear, dare_ties and magnitude_prune keep
     #[arg(long, value_name = "SHARE", required_if_eq_any = [
         ("method", "ties"), ("method", "dare_linear"), ("method", "dare_ties"), ("method", "magnitude_prune"),
@@ -65,7 +65,7 @@ impl FromStr for WeightedAdapter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum Method {
+pub enum MergeMethod {
     /// The weighted sum of what each adapter does, exactly
     Cat,
     /// The weighted sum of the factors: a rough approximation of it

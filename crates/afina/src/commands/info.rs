@@ -19,9 +19,12 @@ fn text(inspection: &Inspection) -> Result<String> {
     let mut text = String::new();
     let mut line = |name: &str, value: String| writeln!(text, "{name:<14} {value}");
     line("kind", format!("{:?}", inspection.kind).to_lowercase())?;
-    for (name, value) in
-        [("name", &inspection.name), ("architecture", &inspection.architecture), ("license", &inspection.license)]
-    {
+    for (name, value) in [
+        ("name", &inspection.name),
+        ("architecture", &inspection.architecture),
+        ("license", &inspection.license),
+        ("quantized", &inspection.quantization),
+    ] {
         if let Some(value) = value {
             line(name, value.clone())?;
         }

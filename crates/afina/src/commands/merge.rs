@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use afina_checkpoint::{Combination, Dtype, MajoritySign, MergeOptions, MergeReport, ModelDir, merge_adapter};
+use afina_checkpoint::{Combination, Dtype, MajoritySign, MergeOptions, MergeReport, ModelDir, Origin, merge_adapter};
 use anyhow::{Context, Result};
 
 use super::OK;
 use crate::Usage;
-use crate::args::{FloatType, Merge, Method, Onto, Sign};
+use crate::args::{FloatType, Merge, MergeMethod, Onto, Sign};
 use crate::output::Output;
 
 pub fn run(args: &Merge, output: &Output) -> Result<u8> {
@@ -72,16 +72,16 @@ fn combination(args: &Merge) -> Result<Combination> {
         Sign::Frequency => MajoritySign::Frequency,
     };
     Ok(match args.method {
-        Method::Cat => Combination::Cat,
-        Method::Linear => Combination::Linear,
-        Method::Ties => Combination::Ties { density, majority_sign },
-        Method::DareLinear => Combination::DareLinear { density, seed: args.seed },
-        Method::DareTies => Combination::DareTies { density, majority_sign, seed: args.seed },
-        Method::MagnitudePrune => Combination::MagnitudePrune { density },
+        MergeMethod::Cat => Combination::Cat,
+        MergeMethod::Linear => Combination::Linear,
+        MergeMethod::Ties => Combination::Ties { density, majority_sign },
+        MergeMethod::DareLinear => Combination::DareLinear { density, seed: args.seed },
+        MergeMethod::DareTies => Combination::DareTies { density, majority_sign, seed: args.seed },
+        MergeMethod::MagnitudePrune => Combination::MagnitudePrune { density },
     })
 }
 
-/// The unquantized model, if it was asked for.
+/// The unquantized model, if it was asked for: the one given, or the one that the base's manifest names.
 fn original(args: &Merge, base: &ModelDir) -> Result<Option<ModelDir>> {
     if args.onto == Onto::TrainedBase {
         return match &args.original {
@@ -89,14 +89,26 @@ fn original(args: &Merge, base: &ModelDir) -> Result<Option<ModelDir>> {
             None => Ok(None),
         };
     }
-    let named = base.origin().ok().flatten().and_then(|manifest| manifest.origin.original().map(PathBuf::from));
-    let path = args.original.clone().or(named).ok_or_else(|| {
-        Usage::error(
-            format!("`{}` does not say what it was quantized from", args.base.display()),
-            "name the unquantized model with --original DIR",
-        )
-    })?;
-    let model = ModelDir::open(&path).with_context(|| format!("failed to open the original `{}`", path.display()))?;
+    let open = |path: &Path| {
+        ModelDir::open(path).with_context(|| format!("failed to open the original `{}`", path.display()))
+    };
+    if let Some(path) = &args.original {
+        return open(path).map(Some);
+    }
+    let hint = "name the unquantized model with --original DIR";
+    let Some(Origin::Quantize { model, weights_sha256, .. }) = base.origin()?.map(|manifest| manifest.origin) else {
+        let message = format!("`{}` does not say what it was quantized from", args.base.display());
+        return Err(Usage::error(message, hint));
+    };
+    let model = open(Path::new(&model))?;
+    if model.weights_sha256()? != weights_sha256 {
+        let message = format!(
+            "`{}` is not what `{}` was quantized from: its weights have changed",
+            model.path.display(),
+            args.base.display()
+        );
+        return Err(Usage::error(message, hint));
+    }
     Ok(Some(model))
 }
 

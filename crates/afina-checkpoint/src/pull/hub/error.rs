@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::ConfigError;
 use crate::model_dir::ModelDirError;
 use crate::pull::known::find_repo;
+use crate::quantized::QuantizationError;
 
 /// Why a model did not come from the hub; what was loaded of it stays in the cache, and no folder is begun.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub enum HubError {
     NotModel { repo: String, missing: &'static str, has: String },
     #[error("`{repo}` is not a model that afina can use")]
     Config { repo: String, source: Box<ConfigError> },
+    #[error("`{repo}` is quantized in a way that afina does not read")]
+    Quantization { repo: String, source: Box<QuantizationError> },
     #[error("`{repo}` has only pickled weights (`{file}`)")]
     Pickle { repo: String, file: String },
     #[error("`{repo}`: its index of shards cannot be used")]
@@ -94,9 +97,9 @@ impl HubError {
             }
             HubError::Forbidden { .. } => "set HF_TOKEN or run `hf auth login`".into(),
             HubError::Config { .. } => {
-                "supported: `LlamaForCausalLM` (Llama, SmolLM2, TinyLlama and their like) with unquantized weights"
-                    .into()
+                "supported: `LlamaForCausalLM` (Llama, SmolLM2, TinyLlama and their like)".into()
             }
+            HubError::Quantization { source, .. } => return source.hint().map(str::to_owned),
             HubError::Pickle { repo, .. } => format!(
                 "a pickle can run any code when it is opened. Where that may happen, convert it once: python -c \"from \
                  transformers import AutoModelForCausalLM as M, AutoTokenizer as T; [c.from_pretrained('{repo}')\

@@ -26,6 +26,7 @@ use crate::config::LlamaConfig;
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, WEIGHTS, WEIGHTS_INDEX, read_json};
 use crate::names::expected_tensors;
+use crate::quantized::Quantization;
 use crate::shard_index::ShardIndex;
 
 /// The branch that is taken unless another revision is asked for.
@@ -110,14 +111,17 @@ impl Repo<'_> {
             // Offline, what is not in the cache may well be in the repo.
             return Err(self.missing("config.json").into());
         }
-        let config = LlamaConfig::from_json(&self.json("config.json", progress)?)
+        let json = self.json("config.json", progress)?;
+        let config = LlamaConfig::from_json(&json)
             .map_err(|source| HubError::Config { repo: self.repo.to_owned(), source: source.into() })?;
+        let quantization = Quantization::of_config(&json)
+            .map_err(|source| HubError::Quantization { repo: self.repo.to_owned(), source: source.into() })?;
         let mut names: Vec<String> = self.listing.companions().into_iter().map(str::to_owned).collect();
         match self.listing.weights(self.repo) {
             Ok(Weights::Whole) => names.push(WEIGHTS.to_owned()),
             Ok(Weights::Shards) => {
                 names.push(WEIGHTS_INDEX.to_owned());
-                names.extend(self.shards(&config, progress)?);
+                names.extend(self.shards(&config, quantization, progress)?);
             }
             Err(HubError::NotModel { .. }) => return Err(self.missing(WEIGHTS).into()),
             Err(error) => return Err(error.into()),
@@ -140,12 +144,21 @@ impl Repo<'_> {
     }
 
     /// The shards that the index names, once it is clear that all the tensors are in shards of the repo.
-    fn shards(&self, config: &LlamaConfig, progress: &mut dyn FnMut(PullEvent)) -> Result<Vec<String>, PullError> {
+    fn shards(
+        &self,
+        config: &LlamaConfig,
+        quantization: Option<Quantization>,
+        progress: &mut dyn FnMut(PullEvent),
+    ) -> Result<Vec<String>, PullError> {
         let repo = || self.repo.to_owned();
         let path = self.small(WEIGHTS_INDEX, progress)?;
         let index =
             ShardIndex::read(&path).map_err(|source| HubError::Index { repo: repo(), source: source.into() })?;
-        if let Some((tensor, _)) = expected_tensors(config).into_iter().find(|(name, _)| !index.has(name)) {
+        let has = |name: &String| {
+            let marks = quantization.and_then(|quantization| quantization.marks(name));
+            index.has(name) || marks.is_some_and(|marks| marks.iter().any(|mark| index.has(mark)))
+        };
+        if let Some((tensor, _)) = expected_tensors(config).into_iter().find(|(name, _)| !has(name)) {
             return Err(HubError::NoTensor { repo: repo(), tensor }.into());
         }
         let shards: Vec<String> = index.shards().into_iter().map(str::to_owned).collect();

@@ -14,7 +14,7 @@ use super::server::{COMMIT, HubServer, Seen, git_blob, sha256};
 use super::*;
 use crate::atomic::write_file;
 use crate::pull::{Source, pull};
-use crate::testing::{shard, tiny_model, tiny_tokenizer};
+use crate::testing::{shard, store_as_gptq, tiny_model, tiny_tokenizer};
 
 const REPO: &str = "Some-Org/Tiny-Llama";
 const WHOLE: &str = "model.safetensors";
@@ -190,6 +190,18 @@ fn the_cache_is_laid_out_as_other_tools_read_it() {
     // hf-hub itself finds it.
     let cache = hf_hub::Cache::new(place.settings.cache.clone()).model(REPO.into());
     assert_eq!(fs::read(cache.get(WHOLE).unwrap()).unwrap(), place.content(WHOLE));
+}
+
+#[test]
+fn quantized_weights_come_through_their_index_too() {
+    let place = Place::of(|model| {
+        store_as_gptq(model);
+        shard(model, 3);
+    });
+    let model = ModelDir::open(&place.pull().unwrap()).unwrap();
+    assert_eq!(model.quantization().unwrap().to_string(), "gptq, 4 bits, one group");
+    assert_eq!(model.tensor("model.layers.1.mlp.up_proj.weight").unwrap().shape, [96, 64]);
+    assert_eq!(crate::inspect(&model.path).unwrap().dtypes["GPTQ 4-bit"].tensors, 14);
 }
 
 #[test]

@@ -68,6 +68,26 @@ fn other_architectures_are_refused_before_their_weights() {
 }
 
 #[test]
+fn quantization_that_is_not_read_is_refused_before_the_weights() {
+    let place = Place::of(|model| {
+        let path = model.join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["quantization_config"] = json!({"quant_method": "hqq"});
+        write_file(&path, config.to_string().as_bytes()).unwrap();
+    });
+    let (error, hint) = place.refusal();
+    assert_eq!(
+        error,
+        format!(
+            "`{REPO}` is quantized in a way that afina does not read: weights quantized with `hqq` are not read, expected \
+             bitsandbytes nf4, gptq or awq"
+        )
+    );
+    assert!(hint.contains("unquantized"), "{hint}");
+    assert_eq!(place.server.take_seen().len(), 2);
+}
+
+#[test]
 fn pickled_weights_are_refused_with_the_way_out() {
     let place = Place::of(|model| fs::remove_file(model.join(WHOLE)).unwrap());
     let (error, hint) = place.refusal();
