@@ -17,6 +17,7 @@ mod shard_index;
 pub mod tensor;
 
 pub mod adapter;
+mod adapter_formats;
 mod adapter_template;
 pub mod export;
 pub mod gguf;
@@ -29,6 +30,7 @@ pub mod run_dir;
 mod testing;
 
 pub use adapter::{AdapterConfig, AdapterError, LoraTensors, TrainedWith, read_adapter, write_adapter};
+pub use adapter_formats::{AdapterFormatError, AdapterKind, AdapterReport, adapter_kind, base_config, convert_adapter};
 pub use adapter_template::{CHAT_TEMPLATE, adapter_template};
 pub use afina_quant::format::Format;
 pub use afina_quant::mix::{Mix, UnknownMix};
