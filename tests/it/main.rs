@@ -2,6 +2,7 @@
 
 mod check;
 
+mod adapters;
 mod bench;
 mod cli;
 mod copies;

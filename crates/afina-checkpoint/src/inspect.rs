@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, AdapterError, read_adapter};
+use crate::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, AdapterConfig, AdapterError};
+use crate::adapter_formats::{
+    AdapterFormatError, AdapterKind, MLX_WEIGHTS, adapter_kind, describe_gguf_lora, is_gguf_adapter, read_mlx,
+};
 use crate::config::{LlamaConfig, RopeScaling};
 use crate::gguf::{GgufError, GgufFile, TokenizerModel, Vocabulary, VocabularyError, vocabulary_from_hf};
 use crate::gguf::{ToHfError, config_from_gguf};
@@ -16,6 +19,7 @@ use crate::hash::{sha256_file, sha256_hex};
 use crate::manifest::Origin;
 use crate::model_dir::{ModelDir, ModelDirError};
 use crate::safetensors::{ReadError, SafetensorsFile};
+use crate::tensor::TensorInfo;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -97,6 +101,8 @@ pub struct TemplateInfo {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterInfo {
+    /// The program whose files it is in.
+    pub program: AdapterKind,
     pub base: Option<String>,
     pub base_sha256: Option<String>,
     pub r: usize,
@@ -105,6 +111,7 @@ pub struct AdapterInfo {
     /// Linear layers that it changes.
     pub modules: usize,
     pub use_rslora: bool,
+    pub use_dora: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -128,6 +135,8 @@ pub enum InspectError {
     Model(#[from] ModelDirError),
     #[error("failed to read the adapter")]
     Adapter(#[from] AdapterError),
+    #[error("failed to read the adapter")]
+    AdapterFormat(#[from] Box<AdapterFormatError>),
     #[error("failed to read the GGUF file")]
     Gguf(#[from] GgufError),
     #[error("failed to read the safetensors file")]
@@ -185,7 +194,25 @@ fn inspect_model(path: &Path) -> Result<Inspection, InspectError> {
 }
 
 fn inspect_adapter(path: &Path) -> Result<Inspection, InspectError> {
-    let (config, adapters) = read_adapter(path)?;
+    let program = adapter_kind(path).unwrap_or(AdapterKind::Peft); // whose reader says what is missing
+    let mut others: Vec<TensorInfo> = Vec::new();
+    let (weights, (config, adapters)) = match program {
+        AdapterKind::Mlx => {
+            let adapter = read_mlx(path).map_err(Box::new)?;
+            (MLX_WEIGHTS, (adapter.config, adapter.loras))
+        }
+        _ => {
+            let adapter = Adapter::open(path)?;
+            let outside = adapter.magnitudes.iter().map(|(module, magnitude)| {
+                let name = format!("{module}.lora_magnitude_vector");
+                TensorInfo { name, ..magnitude.info() }
+            });
+            let whole =
+                adapter.whole_tensors().map(|(name, info)| TensorInfo { name: name.to_owned(), ..info.clone() });
+            others.extend(outside.chain(whole));
+            (ADAPTER_WEIGHTS, (adapter.config, adapter.lora))
+        }
+    };
     let mut out = Inspection::new(Kind::Adapter, path);
     for lora in &adapters {
         for (half, tensor) in [("lora_A", &lora.a), ("lora_B", &lora.b)] {
@@ -193,9 +220,13 @@ fn inspect_adapter(path: &Path) -> Result<Inspection, InspectError> {
             out.add(&name, tensor.dtype.as_str(), &tensor.shape, tensor.bytes.len() as u64);
         }
     }
-    out.adapter = Some(AdapterInfo::new(config, adapters.len()));
+    for info in others {
+        let bytes = info.elements().unwrap_or(0) * info.dtype.size();
+        out.add(&info.name, info.dtype.as_str(), &info.shape, bytes as u64);
+    }
+    out.adapter = Some(AdapterInfo::new(program, config, adapters.len()));
     out.template = chat_template(path)?.map(|text| TemplateInfo::new(&text, Vec::new()));
-    out.sha256 = hash(&path.join(ADAPTER_WEIGHTS))?;
+    out.sha256 = hash(&path.join(weights))?;
     Ok(out)
 }
 
@@ -209,6 +240,14 @@ fn inspect_gguf(path: &Path) -> Result<Inspection, InspectError> {
     out.name = text("general.name")?;
     out.architecture = text("general.architecture")?;
     out.license = text("general.license")?;
+    if is_gguf_adapter(&gguf)? {
+        out.kind = Kind::Adapter;
+        let (config, pairs) = describe_gguf_lora(&gguf).map_err(Box::new)?;
+        out.adapter = Some(AdapterInfo::new(AdapterKind::GgufLora, config, pairs.len()));
+        out.template = gguf.str("tokenizer.chat_template")?.map(|text| TemplateInfo::new(text, Vec::new()));
+        out.sha256 = hash(path)?;
+        return Ok(out);
+    }
     out.shape = match config_from_gguf(&gguf) {
         Ok(config) => Some(Shape::new(&config)),
         // Another architecture is described as far as it goes.
@@ -326,8 +365,9 @@ impl TokenizerInfo {
 }
 
 impl AdapterInfo {
-    fn new(config: AdapterConfig, modules: usize) -> AdapterInfo {
+    fn new(program: AdapterKind, config: AdapterConfig, modules: usize) -> AdapterInfo {
         AdapterInfo {
+            program,
             base: config.base_model_name_or_path,
             base_sha256: config.afina.map(|trained| trained.base_sha256),
             r: config.r,
@@ -335,6 +375,7 @@ impl AdapterInfo {
             target_modules: config.target_modules,
             modules,
             use_rslora: config.use_rslora,
+            use_dora: config.use_dora,
         }
     }
 }
@@ -410,6 +451,16 @@ mod tests {
         assert_eq!(inspect(dir.path()).unwrap().template.unwrap().first_line, "{{ tools }}");
         let weights = inspect(&dir.path().join(ADAPTER_WEIGHTS)).unwrap();
         assert_eq!((weights.kind, weights.parameters), (Kind::Safetensors, adapter.parameters));
+
+        let (mlx, gguf) = (dir.path().join("mlx"), dir.path().join("x.gguf"));
+        for (to, kind) in [(&mlx, AdapterKind::Mlx), (&gguf, AdapterKind::GgufLora)] {
+            let base = crate::testing::tiny_config(true);
+            crate::convert_adapter(dir.path(), to, kind, None, Some(&base)).unwrap();
+            let found = inspect(to).unwrap();
+            assert_eq!((found.kind, found.parameters), (Kind::Adapter, adapter.parameters));
+            assert_eq!(found.template.unwrap().first_line, "{{ tools }}");
+            assert_eq!(found.adapter, Some(AdapterInfo { program: kind, ..info.clone() }));
+        }
 
         let other = dir.path().join("x.bin");
         crate::atomic::write_file(&other, b"1234567").unwrap();

@@ -19,6 +19,7 @@ mod stored;
 pub mod tensor;
 
 pub mod adapter;
+mod adapter_formats;
 pub mod export;
 pub mod gguf;
 pub mod inspect;
@@ -33,6 +34,7 @@ pub use adapter::{
     Adapter, AdapterConfig, AdapterError, CHAT_TEMPLATE, LoraTensors, Patterns, TrainedWith, adapter_template,
     read_adapter, write_adapter,
 };
+pub use adapter_formats::{AdapterFormatError, AdapterKind, AdapterReport, adapter_kind, base_config, convert_adapter};
 pub use afina_quant::format::Format;
 pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};

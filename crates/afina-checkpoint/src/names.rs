@@ -1,4 +1,5 @@
-//! One table of tensor names: Hugging Face, GGUF, and PEFT's keys over them. Hugging Face's are used everywhere else.
+//! One table of tensor names: Hugging Face, GGUF, and the keys of adapters over them: PEFT's, MLX's and GGUF's. Hugging
+//! Face's are used everywhere else.
 
 use crate::config::LlamaConfig;
 
@@ -143,6 +144,33 @@ pub(crate) fn parse_peft_key(key: &str) -> Option<PeftKey> {
     (rest.ends_with(".weight") && gguf_name(&tensor).is_some()).then_some(PeftKey::Whole { tensor })
 }
 
+/// MLX's key of one half of an adapter on a module: `half` is `lora_a` or `lora_b`.
+pub(crate) fn mlx_key(module: &str, half: &str) -> String {
+    format!("{module}.{half}")
+}
+
+/// The inverse of [`mlx_key`], if the module is a linear layer of a Llama model.
+pub(crate) fn parse_mlx_key(key: &str) -> Option<(&str, &'static str)> {
+    let (module, half) = split_half(key)?;
+    parse_module_path(module).map(|_| (module, half))
+}
+
+/// GGUF's name of one half of an adapter on a module: `half` is `lora_a` or `lora_b`.
+pub(crate) fn gguf_lora_name(module: &str, half: &str) -> Option<String> {
+    Some(format!("{}.{half}", gguf_name(&format!("{module}.weight"))?))
+}
+
+/// The inverse of [`gguf_lora_name`], if the module is a linear layer of a Llama model.
+pub(crate) fn parse_gguf_lora_name(name: &str) -> Option<(String, &'static str)> {
+    let (tensor, half) = split_half(name)?;
+    let module = hf_name(tensor)?.strip_suffix(".weight")?.to_owned();
+    parse_module_path(&module).is_some().then_some((module, half))
+}
+
+fn split_half(name: &str) -> Option<(&str, &'static str)> {
+    ["lora_a", "lora_b"].into_iter().find_map(|half| Some((name.strip_suffix(half)?.strip_suffix('.')?, half)))
+}
+
 fn split_layer(rest: &str) -> Option<(usize, &str)> {
     let (layer, rest) = rest.split_once('.')?;
     Some((parse_layer(layer)?, rest.strip_suffix(".weight")?))
@@ -191,7 +219,17 @@ mod tests {
         assert_eq!(path, "model.layers.3.self_attn.q_proj");
         let key = peft_key(&path, "lora_A");
         assert_eq!(key, "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight");
-        assert_eq!(parse_peft_key(&key), Some(PeftKey::Lora { module: path, half: "lora_A" }));
+        assert_eq!(parse_peft_key(&key), Some(PeftKey::Lora { module: path.clone(), half: "lora_A" }));
+        assert_eq!(parse_mlx_key(&mlx_key(&path, "lora_b")), Some((path.as_str(), "lora_b")));
+        let name = gguf_lora_name(&path, "lora_a").unwrap();
+        assert_eq!(name, "blk.3.attn_q.weight.lora_a");
+        assert_eq!(parse_gguf_lora_name(&name), Some((path, "lora_a")));
+        for foreign in ["blk.3.attn_norm.weight.lora_a", "output.weight.lora_b", "blk.3.attn_q.lora_a", "lora_a"] {
+            assert_eq!(parse_gguf_lora_name(foreign), None, "{foreign}");
+        }
+        for foreign in ["lm_head.lora_a", "model.embed_tokens.lora_b", "model.layers.0.self_attn.q_proj.m"] {
+            assert_eq!(parse_mlx_key(foreign), None, "{foreign}");
+        }
     }
 
     #[test]

@@ -320,14 +320,20 @@ pub struct Logits {
 
 #[derive(Debug, Args)]
 pub struct Export {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// peft: the adapter's folder; hf: a Hugging Face folder; gguf: one file for llama.cpp and its kin
+    /// A Hugging Face model folder; of an adapter for another program its base, where config.json or the GGUF is enough
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// An adapter: a folder of PEFT or MLX, or a GGUF file of llama.cpp; for hf and gguf one of PEFT, to merge
+    #[arg(long, value_name = "PATH")]
+    pub adapter: Option<PathBuf>,
+    /// peft, mlx, gguf-lora: the adapter for PEFT, mlx-lm or llama.cpp; hf: a Hugging Face folder; gguf: one file for
+    /// llama.cpp and its kin
     #[arg(long = "as", value_name = "KIND")]
     pub kind: ExportKind,
-    /// Type of the GGUF's weights, as llama.cpp names it: Q8_0, Q4_K_M, Q6_K, F16, …
-    #[arg(long = "type", value_name = "TYPE", default_value = "Q8_0", value_parser = Mix::from_str)]
-    pub mix: Mix,
+    /// Type of the GGUF's weights, as llama.cpp names it: Q8_0, Q4_K_M, Q6_K, F16, …; of a gguf-lora's F32, F16, BF16 or
+    /// Q8_0 [default: Q8_0, of a gguf-lora the adapter's own]
+    #[arg(long = "type", value_name = "TYPE", value_parser = Mix::from_str)]
+    pub mix: Option<Mix>,
     #[arg(long, value_name = "PATH")]
     pub to: PathBuf,
 }
@@ -335,6 +341,8 @@ pub struct Export {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportKind {
     Peft,
+    Mlx,
+    GgufLora,
     Hf,
     Gguf,
 }

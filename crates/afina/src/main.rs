@@ -83,6 +83,9 @@ fn verdict(error: &anyhow::Error) -> (u8, Option<String>) {
             let hint = "put the template it was trained with into the adapter's folder, as chat_template.jinja";
             return (FAILED, Some(hint.to_owned()));
         }
+        if let Some(hint) = commands::adapters::hint(cause) {
+            return (FAILED, Some(hint));
+        }
         if let Some(FormatError::NoTemplate { .. } | FormatError::MissingToken { .. }) = cause.downcast_ref() {
             let hint =
                 "choose a template that fits the tokenizer: data.chat_template in a recipe, --chat-template elsewhere";

@@ -18,7 +18,7 @@ mod writer;
 #[cfg(test)]
 mod golden;
 
-pub(crate) use permute::permute;
+pub(crate) use permute::{permute, unpermute};
 pub(crate) use quantize::quantization_keys;
 pub use quantize::{QuantizeError, quantize_gguf};
 pub use reader::{GgufError, GgufFile, GgufTensor};

@@ -3,11 +3,11 @@
 //! Hugging Face rotates the first half of a head against the second, ggml's Llama rotates neighbours: row `j` and
 //! `j + head_dim / 2` of a head in Hugging Face are rows `2j` and `2j + 1` in GGUF.
 
-/// Rows of `[heads · head_dim, columns]` from Hugging Face's order into GGUF's.
+/// Rows of `[heads · head_dim, columns]` from Hugging Face's order into GGUF's: of numbers, or of bytes.
 ///
 /// # Panics
 /// If the values are not as many.
-pub(crate) fn permute(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
+pub(crate) fn permute<T: Copy>(values: &[T], heads: usize, head_dim: usize) -> Vec<T> {
     reorder(values, heads, head_dim, |half, row| {
         let (j, second) = (row / 2, row % 2);
         j + second * half
@@ -18,12 +18,12 @@ pub(crate) fn permute(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32>
 ///
 /// # Panics
 /// If the values are not as many.
-pub(crate) fn unpermute(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
+pub(crate) fn unpermute<T: Copy>(values: &[T], heads: usize, head_dim: usize) -> Vec<T> {
     reorder(values, heads, head_dim, |half, row| if row < half { 2 * row } else { 2 * (row - half) + 1 })
 }
 
 /// `from(half, row)` is the source row of `row`, inside a head.
-fn reorder(values: &[f32], heads: usize, head_dim: usize, from: impl Fn(usize, usize) -> usize) -> Vec<f32> {
+fn reorder<T: Copy>(values: &[T], heads: usize, head_dim: usize, from: impl Fn(usize, usize) -> usize) -> Vec<T> {
     let rows = heads * head_dim;
     assert!(rows > 0 && values.len().is_multiple_of(rows), "whole rows are needed");
     let columns = values.len() / rows;

@@ -2,38 +2,41 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{Fallback, GgufReport, Mix, ModelDir, export_gguf, export_hf, export_peft};
+use afina_checkpoint::{AdapterKind, Fallback, GgufReport, Mix, ModelDir, export_gguf, export_hf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{OK, merge};
+use super::{OK, adapters, merge};
 use crate::Usage;
 use crate::args::{Export, ExportKind};
 use crate::output::Output;
 
 pub fn run(args: &Export, output: &Output) -> Result<u8> {
-    let (model, adapter) = (&args.model.model, args.model.adapter.as_deref());
-    match (args.kind, adapter) {
-        (ExportKind::Peft, None) => {
-            return Err(Usage::error("a PEFT export needs an adapter", "give it with --adapter DIR"));
-        }
-        (ExportKind::Peft, Some(adapter)) => {
-            export_peft(adapter, &args.to).with_context(|| format!("failed to export to `{}`", args.to.display()))?;
-        }
-        (ExportKind::Hf, None) => {
+    match args.kind {
+        ExportKind::Peft => return adapters::export(args, AdapterKind::Peft, output),
+        ExportKind::Mlx => return adapters::export(args, AdapterKind::Mlx, output),
+        ExportKind::GgufLora => return adapters::export(args, AdapterKind::GgufLora, output),
+        ExportKind::Hf | ExportKind::Gguf => {}
+    }
+    let Some(model) = &args.model else {
+        return Err(Usage::error("an export of a model needs the model", "give it with --model DIR"));
+    };
+    let mix = args.mix.unwrap_or(Mix::Q8_0);
+    match (args.kind == ExportKind::Gguf, args.adapter.as_deref()) {
+        (false, None) => {
             export_hf(&open(model)?, &args.to)
                 .with_context(|| format!("failed to export to `{}`", args.to.display()))?;
         }
-        (ExportKind::Hf, Some(adapter)) => {
+        (false, Some(adapter)) => {
             merge::merge(model, adapter, &args.to, output)?;
         }
-        (ExportKind::Gguf, None) => return told(&args.to, &gguf(model, &args.to, args.mix, false, output)?, output),
-        (ExportKind::Gguf, Some(adapter)) => {
+        (true, None) => return told(&args.to, &gguf(model, &args.to, mix, false, output)?, output),
+        (true, Some(adapter)) => {
             // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
             let aside = tempdir_beside(&args.to)?;
             let merged = aside.path().join("merged");
             merge::merge(model, adapter, &merged, output)?;
-            return told(&args.to, &gguf(&merged, &args.to, args.mix, false, output)?, output);
+            return told(&args.to, &gguf(&merged, &args.to, mix, false, output)?, output);
         }
     }
     let path = args.to.display().to_string();

@@ -6,7 +6,7 @@ use std::path::Path;
 use afina_checkpoint::{Inspection, inspect};
 use anyhow::Result;
 
-use super::OK;
+use super::{OK, adapters};
 use crate::output::Output;
 
 pub fn run(path: &Path, output: &Output) -> Result<u8> {
@@ -78,7 +78,8 @@ fn text(inspection: &Inspection) -> Result<String> {
         line(
             "adapter",
             format!(
-                "r {}, alpha {}, {} on {} layers",
+                "{}, r {}, alpha {}, {} on {} layers",
+                adapters::program(adapter.program),
                 adapter.r,
                 adapter.lora_alpha,
                 adapter.target_modules.join(" "),

@@ -89,9 +89,8 @@ fn original(args: &Merge, base: &ModelDir) -> Result<Option<ModelDir>> {
             None => Ok(None),
         };
     }
-    let open = |path: &Path| {
-        ModelDir::open(path).with_context(|| format!("failed to open the original `{}`", path.display()))
-    };
+    let open =
+        |path: &Path| ModelDir::open(path).with_context(|| format!("failed to open the original `{}`", path.display()));
     if let Some(path) = &args.original {
         return open(path).map(Some);
     }

@@ -1,5 +1,6 @@
 //! A file per command; each returns the exit code.
 
+pub mod adapters;
 mod bench;
 mod chat;
 mod convert;
