@@ -15,6 +15,7 @@ pub mod safetensors;
 mod same_file;
 mod shard_index;
 pub mod tensor;
+mod weights;
 
 pub mod adapter;
 mod adapter_template;
@@ -35,7 +36,10 @@ pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
 pub use export::{ExportError, export_gguf, export_hf, export_peft};
-pub use gguf::{Fallback, GgufError, GgufFile, GgufReport, QuantizeError, StoredTensor, quantize_gguf};
+pub use gguf::{
+    Fallback, GgufError, GgufFile, GgufModel, GgufReport, QuantizeError, StoredTensor, ToHfError, TokenizerFiles,
+    is_gguf, quantize_gguf,
+};
 pub use hash::{sha256_file, sha256_hex};
 pub use inspect::{InspectError, Inspection, chat_template, inspect};
 pub use manifest::{Manifest, ManifestError, Origin};
@@ -47,3 +51,4 @@ pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};
+pub use weights::{Weights, WeightsError, open_weights};

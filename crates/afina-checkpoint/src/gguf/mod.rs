@@ -1,5 +1,6 @@
 //! GGUF, the file of llama.cpp: read and written, and both ways between it and a Hugging Face folder.
 
+mod model;
 mod permute;
 mod pre_tokenizers;
 mod quantize;
@@ -16,6 +17,7 @@ mod writer;
 #[cfg(test)]
 mod golden;
 
+pub use model::{GgufModel, TokenizerFiles, is_gguf};
 pub(crate) use permute::permute;
 pub(crate) use quantize::quantization_keys;
 pub use quantize::{QuantizeError, quantize_gguf};
