@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod parity;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use afina_checkpoint::Mix;
 pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;
+pub use parity::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -111,6 +113,9 @@ pub enum Command {
     Chat(Chat),
     /// Write the logits of a prompt to a safetensors file
     Logits(Logits),
+    /// Prove that what was trained is what runs: merged folders, GGUF files and other programs beside the training graph
+    #[command(after_help = PEER_PROTOCOL)]
+    Parity(Parity),
     /// Merge an adapter into its base
     #[command(aliases = ["fuse", "merge-lora"])]
     Merge(Merge),
@@ -220,8 +225,8 @@ pub struct Rows {
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// A Hugging Face model folder
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face model folder or, but for export, a GGUF file of a Llama
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// A PEFT adapter folder to put on it
     #[arg(long, value_name = "DIR")]
@@ -370,8 +375,8 @@ pub struct Quantize {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// A Hugging Face model folder
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face model folder, or a GGUF file of a Llama
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// An adapter and the name requests choose it by; may be given again
     #[arg(long, value_name = "NAME=DIR")]
