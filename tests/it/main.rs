@@ -10,6 +10,7 @@ mod data;
 mod hub;
 #[path = "../hub_server.rs"]
 mod hub_server;
+mod parity;
 mod plan;
 mod quantize;
 mod rows;

@@ -1,5 +1,6 @@
 """What the scripts in this folder share: pinned versions, a virtual environment for them, and calls of `afina`."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -58,6 +59,19 @@ def require_node_modules(folder):
         found = json.loads(path.read_text())["version"] if path.is_file() else "none"
         if found != pinned:
             sys.exit(f"error: needs {name} {pinned} in `{folder}`, found {found}\nhint: `--setup` installs it with npm")
+
+
+def llama_cpp(modules):
+    """llama.cpp's library from `node_modules`, silent."""
+    folder = modules / "@node-llama-cpp/linux-x64/bins/linux-x64"
+    ctypes.CDLL(str(folder / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
+    ggml = ctypes.CDLL(str(folder / "libggml.v0.5.0.so"), mode=ctypes.RTLD_GLOBAL)
+    llama = ctypes.CDLL(str(folder / "libllama.v0.5.0.so"))
+    llama.silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+    llama.llama_log_set(llama.silent, None)
+    ggml.ggml_backend_load_all_from_path(str(folder).encode())
+    llama.llama_backend_init()
+    return llama
 
 
 def require_paths(*paths):

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from peers import (REPOSITORY, afina, markdown_table, node_modules, require_node_modules, require_paths,
+from peers import (REPOSITORY, afina, llama_cpp, markdown_table, node_modules, require_node_modules, require_paths,
                    require_versions)
 
 PYTHON = {"numpy": "2.4.6"}
@@ -98,14 +98,8 @@ class QuantizeParams(ctypes.Structure):
 
 
 class Llama:
-    def __init__(self, folder):
-        ctypes.CDLL(str(folder / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
-        ggml = ctypes.CDLL(str(folder / "libggml.v0.5.0.so"), mode=ctypes.RTLD_GLOBAL)
-        self.lib = ctypes.CDLL(str(folder / "libllama.v0.5.0.so"))
-        self.silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
-        self.lib.llama_log_set(self.silent, None)
-        ggml.ggml_backend_load_all_from_path(str(folder).encode())
-        self.lib.llama_backend_init()
+    def __init__(self, modules):
+        self.lib = llama_cpp(modules)
         self.lib.llama_model_quantize_default_params.restype = QuantizeParams
         self.lib.llama_model_quantize.restype = ctypes.c_uint32
         defaults = self.lib.llama_model_quantize_default_params()
@@ -273,7 +267,7 @@ def main():
     require_paths(args.model, args.afina)
     import numpy as np
 
-    llama = Llama(modules / "@node-llama-cpp/linux-x64/bins/linux-x64")
+    llama = Llama(modules)
     fine = True
     with tempfile.TemporaryDirectory() as temporary:
         for which in ("given", "random"):

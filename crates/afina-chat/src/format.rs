@@ -20,8 +20,8 @@ pub enum FormatError {
     Json { path: PathBuf, source: serde_json::Error },
     #[error("failed to load the tokenizer `{}`", path.display())]
     Tokenizer { path: PathBuf, source: TokenizerError },
-    #[error("`{}` has no chat template: neither `chat_template` in `tokenizer_config.json` nor `chat_template.jinja`", folder.display())]
-    NoTemplate { folder: PathBuf },
+    #[error("`{}` has no chat template: {places}", model.display())]
+    NoTemplate { model: PathBuf, places: &'static str },
     #[error("`chat_template` in `{}` has no template named `default`, only {}", path.display(), names.join(", "))]
     NoDefault { path: PathBuf, names: Vec<String> },
     #[error("the chat template in `{}` cannot be used", path.display())]
@@ -48,17 +48,42 @@ impl ChatFormat {
     /// named `default`. Another template must get by with the special tokens that the tokenizer has.
     pub fn load_with_template(model_dir: &Path, choice: &TemplateChoice) -> Result<ChatFormat, FormatError> {
         let config_path = model_dir.join("tokenizer_config.json");
-        let config: TokenizerConfig = serde_json::from_str(&read(&config_path)?)
-            .map_err(|source| FormatError::Json { path: config_path.clone(), source })?;
-        let (template_path, source) = match choice {
-            TemplateChoice::Model => model_template(model_dir, config_path, config.chat_template)?,
-            TemplateChoice::Fallback(fallback) => (PathBuf::from(fallback.name), fallback.source.to_owned()),
-            TemplateChoice::File(path) => (path.clone(), read(path)?),
-        };
-
+        let mut config = TokenizerConfig::parse(&config_path, &read(&config_path)?)?;
+        let field = config.chat_template.take();
+        let template = chosen_template(choice, || model_template(model_dir, config_path, field))?;
         let tokenizer_path = model_dir.join("tokenizer.json");
+        let tokenizer = Tokenizer::from_file(&tokenizer_path);
+        ChatFormat::new(config, template, tokenizer, tokenizer_path, choice)
+    }
+
+    /// The format of a model that keeps the contents of those two files elsewhere; errors name it `model`.
+    pub fn from_json(
+        model: &Path,
+        tokenizer: &[u8],
+        config: &str,
+        choice: &TemplateChoice,
+    ) -> Result<ChatFormat, FormatError> {
+        let mut config = TokenizerConfig::parse(model, config)?;
+        let field = config.chat_template.take();
+        let template = chosen_template(choice, || {
+            default_template(model.to_owned(), field)?.ok_or_else(|| FormatError::NoTemplate {
+                model: model.to_owned(),
+                places: "it brings none with its tokenizer",
+            })
+        })?;
+        ChatFormat::new(config, template, Tokenizer::from_bytes(tokenizer), model.to_owned(), choice)
+    }
+
+    /// `template` is its text behind the file it was found in.
+    fn new(
+        config: TokenizerConfig,
+        (template_path, source): (PathBuf, String),
+        tokenizer: Result<Tokenizer, TokenizerError>,
+        tokenizer_path: PathBuf,
+        choice: &TemplateChoice,
+    ) -> Result<ChatFormat, FormatError> {
         let tokenizer_error = |source| FormatError::Tokenizer { path: tokenizer_path.clone(), source };
-        let mut tokenizer = Tokenizer::from_file(&tokenizer_path).map_err(tokenizer_error)?;
+        let mut tokenizer = tokenizer.map_err(tokenizer_error)?;
         let bos_token = config.bos_token.map(TokenField::into_content);
         let eos_token = config.eos_token.map(TokenField::into_content);
         for token in [&bos_token, &eos_token].into_iter().flatten() {
@@ -123,6 +148,18 @@ fn plain_exchange() -> Conversation {
     Conversation::new(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "a")])
 }
 
+/// A template's text behind the file it was found in; `own` finds the model's.
+fn chosen_template(
+    choice: &TemplateChoice,
+    own: impl FnOnce() -> Result<(PathBuf, String), FormatError>,
+) -> Result<(PathBuf, String), FormatError> {
+    match choice {
+        TemplateChoice::Model => own(),
+        TemplateChoice::Fallback(fallback) => Ok((PathBuf::from(fallback.name), fallback.source.to_owned())),
+        TemplateChoice::File(path) => Ok((path.clone(), read(path)?)),
+    }
+}
+
 /// The model's own template, with the file it was found in.
 fn model_template(
     folder: &Path,
@@ -133,13 +170,24 @@ fn model_template(
     if file_path.exists() {
         return Ok((file_path.clone(), read(&file_path)?));
     }
+    default_template(config_path, field)?.ok_or_else(|| FormatError::NoTemplate {
+        model: folder.to_owned(),
+        places: "neither `chat_template` in `tokenizer_config.json` nor `chat_template.jinja`",
+    })
+}
+
+/// The template in a tokenizer's configuration.
+fn default_template(
+    config_path: PathBuf,
+    field: Option<TemplateField>,
+) -> Result<Option<(PathBuf, String)>, FormatError> {
     match field {
-        None => Err(FormatError::NoTemplate { folder: folder.to_owned() }),
-        Some(TemplateField::One(source)) => Ok((config_path, source)),
+        None => Ok(None),
+        Some(TemplateField::One(source)) => Ok(Some((config_path, source))),
         Some(TemplateField::Named(list)) => {
             let names = list.iter().map(|named| format!("`{}`", named.name)).collect();
             match list.into_iter().find(|named| named.name == "default") {
-                Some(named) => Ok((config_path, named.template)),
+                Some(named) => Ok(Some((config_path, named.template))),
                 None => Err(FormatError::NoDefault { path: config_path, names }),
             }
         }
@@ -154,6 +202,12 @@ struct TokenizerConfig {
     bos_token: Option<TokenField>,
     #[serde(default)]
     eos_token: Option<TokenField>,
+}
+
+impl TokenizerConfig {
+    fn parse(path: &Path, text: &str) -> Result<TokenizerConfig, FormatError> {
+        serde_json::from_str(text).map_err(|source| FormatError::Json { path: path.to_owned(), source })
+    }
 }
 
 #[derive(Deserialize)]
@@ -241,6 +295,14 @@ mod tests {
         let named = |name: &str| serde_json::json!({"name": name, "template": format!("{ECHO}{name}")});
         let list = serde_json::json!({"chat_template": [named("tool_use"), named("default")], "eos_token": null});
         assert_eq!(render(load(&list.to_string(), None).0.unwrap()), "hihodefault");
+
+        let tokenizer = include_bytes!("../../../tests/fixtures/chat/tokenizers/smollm2.json");
+        let from_json = |config: &serde_json::Value| {
+            ChatFormat::from_json(Path::new("m.gguf"), tokenizer, &config.to_string(), &TemplateChoice::Model)
+        };
+        assert_eq!(render(from_json(&list).unwrap()), "hihodefault");
+        let error = from_json(&serde_json::json!({})).unwrap_err().to_string();
+        assert_eq!(error, "`m.gguf` has no chat template: it brings none with its tokenizer");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::adapter_formats::{
 };
 use crate::config::{LlamaConfig, RopeScaling};
 use crate::gguf::{GgufError, GgufFile, TokenizerModel, Vocabulary, VocabularyError, vocabulary_from_hf};
-use crate::gguf::{ToHfError, config_from_gguf};
+use crate::gguf::{ToHfError, config_from_gguf, is_gguf};
 use crate::hash::{sha256_file, sha256_hex};
 use crate::manifest::Origin;
 use crate::model_dir::{ModelDir, ModelDirError};
@@ -155,12 +155,9 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
             Err(InspectError::Unknown { path: path.into() })
         };
     }
-    let named = |extension: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
-    let mut magic = [0; 4];
-    let begins = io::Read::read(&mut fs::File::open(path).map_err(io_error)?, &mut magic).map_err(io_error)?;
-    if named("gguf") || (begins == 4 && &magic == b"GGUF") {
+    if is_gguf(path) {
         inspect_gguf(path)
-    } else if named("safetensors") {
+    } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
         inspect_safetensors(path)
     } else {
         Err(InspectError::Unknown { path: path.into() })
@@ -380,8 +377,11 @@ impl AdapterInfo {
     }
 }
 
-/// The text of a model folder's default chat template; `None` if it has none.
+/// The text of the default chat template of a model's folder or GGUF file; `None` if it has none.
 pub fn chat_template(path: &Path) -> Result<Option<String>, InspectError> {
+    if is_gguf(path) {
+        return Ok(GgufFile::open(path)?.str("tokenizer.chat_template")?.map(str::to_owned));
+    }
     let io_error = |source| InspectError::Io { path: path.into(), source };
     let file = path.join("chat_template.jinja");
     if file.is_file() {
@@ -435,7 +435,9 @@ mod tests {
         assert_eq!(tokenizer.eos_tokens, ["<|im_end|>"]);
         assert_eq!((&a.template, &a.tokenizer), (&b.template, &b.tokenizer));
         assert_eq!(a.template.unwrap().first_line, "{{ messages }}");
-        assert_eq!(chat_template(&folder).unwrap().unwrap(), "{{ messages }}");
+        for path in [&folder, &file] {
+            assert_eq!(chat_template(path).unwrap().unwrap(), "{{ messages }}");
+        }
         assert!(serde_json::to_value(&b).unwrap()["shape"]["head_dim"] == 16);
     }
 

@@ -17,6 +17,7 @@ mod same_file;
 mod shard_index;
 mod stored;
 pub mod tensor;
+mod weights;
 
 pub mod adapter;
 mod adapter_formats;
@@ -40,7 +41,10 @@ pub use afina_quant::mix::{Mix, UnknownMix};
 pub use atomic::{AtomicDir, AtomicFile, file_behind, write_file};
 pub use config::{ConfigError, LlamaConfig, RopeScaling};
 pub use export::{ExportError, copy_plain_companions, export_gguf, export_hf, export_peft};
-pub use gguf::{Fallback, GgufError, GgufFile, GgufReport, QuantizeError, StoredTensor, quantize_gguf};
+pub use gguf::{
+    Fallback, GgufError, GgufFile, GgufModel, GgufReport, QuantizeError, StoredTensor, ToHfError, TokenizerFiles,
+    is_gguf, quantize_gguf,
+};
 pub use hash::{sha256_file, sha256_hex};
 pub use inspect::{InspectError, Inspection, chat_template, inspect};
 pub use manifest::{Manifest, ManifestError, Origin};
@@ -56,3 +60,4 @@ pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};
+pub use weights::{Weights, WeightsError, open_weights};

@@ -1,10 +1,10 @@
 //! Greedy answers beside the expected ones.
 
-use std::ops::ControlFlow;
-
-use afina_chat::{ChatFormat, Conversation, EncodeError, Role};
-use afina_model::{GenerateError, GenerateOptions, KvCache, Llama, SamplingOptions, generate};
+use afina_chat::{ChatFormat, Conversation};
+use afina_model::Llama;
 use serde::Serialize;
+
+use crate::greedy::{AnswerError, greedy_answers};
 
 /// One generated answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,14 +26,6 @@ pub struct ExactMatch {
     pub answers: Vec<Answer>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ExactMatchError {
-    #[error("failed to render a conversation")]
-    Encode(#[from] EncodeError),
-    #[error("failed to generate an answer")]
-    Generate(#[from] GenerateError),
-}
-
 /// Answers every conversation up to its last assistant turn, greedily, and compares. Those without one are passed over.
 pub fn exact_match(
     model: &Llama,
@@ -42,35 +34,19 @@ pub fn exact_match(
     conversations: &[&Conversation],
     max_tokens: usize,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<ExactMatch, ExactMatchError> {
-    let mut answers = Vec::new();
-    let mut equal = 0;
-    for (index, conversation) in conversations.iter().enumerate() {
-        let Some(last) = conversation.messages.iter().rposition(|message| message.role == Role::Assistant) else {
-            continue;
-        };
-        let asked = Conversation { messages: conversation.messages[..last].to_vec(), ..(*conversation).clone() };
-        let options = GenerateOptions {
-            max_tokens,
-            sampling: SamplingOptions { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 },
-            stop_tokens: stop_tokens.to_vec(),
-        };
-        let prompt = format.prompt_tokens(&asked)?;
-        let generated = generate(model, &prompt, &mut KvCache::new(), &options, &mut |_| ControlFlow::Continue(()))?;
-        let expected = format.answer_text(&format.answer_tokens(conversation, last)?);
-        let found = format.answer_text(&generated.tokens);
-        let read = [&expected, &found].map(|text| format.parse_answer(text));
-        let same_text = expected.trim() == found.trim();
-        equal += usize::from(same_text || matches!(read, [Ok(expected), Ok(found)] if expected.means(&found)));
-        answers.push(Answer {
-            question: asked.messages.last().map_or(String::new(), |message| message.text().into_owned()),
-            expected: expected.trim().to_owned(),
-            found,
-            tokens: generated.tokens.len(),
-        });
-        progress(index + 1, conversations.len());
-    }
-    let count = answers.len().max(1) as f64;
+) -> Result<ExactMatch, AnswerError> {
+    let given = greedy_answers(model, format, stop_tokens, conversations, max_tokens, progress)?;
+    let count = given.len().max(1) as f64;
+    let equal = given.iter().filter(|answer| answer.exact).count();
+    let answers: Vec<Answer> = given
+        .into_iter()
+        .map(|given| Answer {
+            question: given.question,
+            expected: given.expected,
+            found: given.found,
+            tokens: given.tokens.len(),
+        })
+        .collect();
     let tokens: usize = answers.iter().map(|answer| answer.tokens).sum();
     Ok(ExactMatch { exact_match: equal as f64 / count, tokens_per_answer: tokens as f64 / count, answers })
 }

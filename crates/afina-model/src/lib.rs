@@ -15,7 +15,7 @@ mod sampling;
 #[cfg(test)]
 mod golden;
 
-pub use afina_ops::Precision;
+pub use afina_ops::{Precision, Segments};
 pub use generate::{GenerateError, GenerateOptions, Generated, Stop, generate, score_continuations};
 pub use kv_cache::KvCache;
 pub use linear::{Linear, LoraPair};

@@ -1,6 +1,6 @@
-//! From a model folder to tensors on a device. The model's fields carry the checkpoint's names, so there is nothing to rename.
+//! From a model folder, or a GGUF file, to tensors on a device. The model's fields carry the checkpoint's names, so there is nothing to rename.
 
-use afina_checkpoint::{ModelDir, ModelDirError, TensorError};
+use afina_checkpoint::{TensorError, Weights, WeightsError};
 use afina_ops::{Precision, Weight};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -9,7 +9,7 @@ use crate::{Attention, Block, Linear, Llama, Mlp, RopeTable};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("failed to read tensor `{name}`")]
-    Read { name: String, source: ModelDirError },
+    Read { name: String, source: WeightsError },
     #[error("failed to convert tensor `{name}`")]
     Convert { name: String, source: TensorError },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
@@ -18,12 +18,12 @@ pub enum LoadError {
 
 /// Reads every tensor of a Llama, one at a time; its matrices are kept in `precision`. `progress` gets (tensors read, tensors in all).
 pub fn load_llama(
-    model: &ModelDir,
+    model: &dyn Weights,
     device: &Device,
     precision: Precision,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Llama, LoadError> {
-    let config = model.config.clone();
+    let config = model.config().clone();
     let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
     let (heads, kv_heads, head_dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let total = config.num_hidden_layers * 9 + if config.tie_word_embeddings { 2 } else { 3 };
@@ -81,7 +81,7 @@ pub fn load_llama(
     Ok(Llama { config, embed_tokens, layers, norm, lm_head, rope })
 }
 
-fn read_f32(model: &ModelDir, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
+fn read_f32(model: &dyn Weights, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
     let tensor = model.tensor(name).map_err(|source| LoadError::Read { name: name.to_owned(), source })?;
     if tensor.shape != expected {
         return Err(LoadError::Shape { name: name.to_owned(), expected: expected.to_vec(), found: tensor.shape });

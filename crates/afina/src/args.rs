@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod merge;
+mod parity;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;
 pub use merge::*;
+pub use parity::*;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -113,6 +115,9 @@ pub enum Command {
     Chat(Chat),
     /// Write the logits of a prompt to a safetensors file
     Logits(Logits),
+    /// Prove that what was trained is what runs: merged folders, GGUF files and other programs beside the training graph
+    #[command(after_help = PEER_PROTOCOL)]
+    Parity(Parity),
     /// Merge an adapter into its base
     #[command(aliases = ["fuse", "merge-lora"])]
     Merge(Merge),
@@ -222,8 +227,8 @@ pub struct Rows {
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// A Hugging Face model folder
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face model folder or, but for export, a GGUF file of a Llama
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// A PEFT adapter folder to put on it
     #[arg(long, value_name = "DIR")]
@@ -391,8 +396,8 @@ impl FromStr for QuantizedType {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// A Hugging Face model folder
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face model folder, or a GGUF file of a Llama
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// An adapter and the name requests choose it by; may be given again
     #[arg(long, value_name = "NAME=DIR")]

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use afina_chat::{ChatFormat, Conversation, TemplateChoice, TextStream};
-use afina_checkpoint::{ModelDir, read_adapter, sha256_file};
+use afina_checkpoint::{open_weights, read_adapter, sha256_file};
 use afina_model::{
     GenerateError, GenerateOptions, KvCache, Llama, Precision, SamplingOptions, Stop, apply_adapter, generate,
     load_llama, score_continuations,
@@ -18,7 +18,8 @@ use burn::tensor::Device;
 
 /// A base model, and the models that requests may name, each with its chat format.
 pub struct LlamaEngine {
-    dir: PathBuf,
+    /// The base's folder or file.
+    path: PathBuf,
     /// What the base stops at.
     stop_tokens: Vec<u32>,
     models: Vec<Served>,
@@ -35,26 +36,26 @@ struct Served {
 }
 
 impl LlamaEngine {
-    /// Loads the base under the name `id`, to be used with `format`.
+    /// Loads a model folder or a GGUF file under the name `id`, to be used with `format`.
     pub fn load(
-        dir: &Path,
+        path: &Path,
         id: &str,
         format: ChatFormat,
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<LlamaEngine> {
-        let model_dir = ModelDir::open(dir).with_context(|| format!("failed to open the model `{}`", dir.display()))?;
-        let llama = load_llama(&model_dir, device, Precision::F32, progress)
-            .with_context(|| format!("failed to load `{}`", dir.display()))?;
+        let weights = open_weights(path).with_context(|| format!("failed to open the model `{}`", path.display()))?;
+        let llama = load_llama(weights.as_ref(), device, Precision::F32, progress)
+            .with_context(|| format!("failed to load `{}`", path.display()))?;
         let card = ModelCard {
             id: id.to_owned(),
-            created: modified(dir),
+            created: modified(path),
             owned_by: "local".to_owned(),
             parent: None,
-            sha256: model_dir.weights_sha256().ok(),
+            sha256: weights.sha256().ok(),
         };
         let mut engine =
-            LlamaEngine { dir: dir.to_owned(), stop_tokens: model_dir.eos_token_ids(), models: Vec::new() };
+            LlamaEngine { path: path.to_owned(), stop_tokens: weights.eos_token_ids(), models: Vec::new() };
         engine.add(card, llama, format);
         Ok(engine)
     }
@@ -76,7 +77,7 @@ impl LlamaEngine {
                 "give each adapter a name of its own, not the base's",
             ));
         }
-        let format = chat_format(&self.dir, Some(dir), &TemplateChoice::Model)?;
+        let format = chat_format(&self.path, Some(dir), &TemplateChoice::Model)?;
         let base = &self.models[0];
         let llama = apply_adapter(&base.llama, &config, &tensors)
             .with_context(|| format!("the adapter `{}` does not fit the model `{}`", dir.display(), base.card.id))?;
@@ -227,9 +228,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// When a folder last changed, in seconds since 1970.
-fn modified(dir: &Path) -> i64 {
-    std::fs::metadata(dir)
+/// When a folder or file last changed, in seconds since 1970.
+fn modified(path: &Path) -> i64 {
+    std::fs::metadata(path)
         .and_then(|metadata| metadata.modified())
         .ok()
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())

@@ -1,6 +1,7 @@
 //! GGUF, the file of llama.cpp: read and written, and both ways between it and a Hugging Face folder.
 
 mod header;
+mod model;
 mod permute;
 mod pre_tokenizers;
 mod quantize;
@@ -19,6 +20,7 @@ mod writer;
 mod golden;
 
 pub(crate) use permute::{permute, unpermute};
+pub use model::{GgufModel, TokenizerFiles, is_gguf};
 pub(crate) use quantize::quantization_keys;
 pub use quantize::{QuantizeError, quantize_gguf};
 pub use reader::{GgufError, GgufFile, GgufTensor};

@@ -172,7 +172,7 @@ fn rope_scaling(gguf: &GgufFile, config: &LlamaConfig) -> Result<Option<RopeScal
     }
 }
 
-fn read_vocabulary(gguf: &GgufFile) -> Result<Vocabulary, ToHfError> {
+pub(super) fn read_vocabulary(gguf: &GgufFile) -> Result<Vocabulary, ToHfError> {
     Vocabulary::from_gguf(gguf).map_err(|source| ToHfError::Vocabulary { path: gguf.path().into(), source })
 }
 
@@ -194,7 +194,7 @@ fn generation_config_json(vocabulary: &Vocabulary) -> Value {
 }
 
 /// Every tensor the config asks for is there, in its shape and decodable; and no other is.
-fn check_tensors(gguf: &GgufFile, config: &LlamaConfig) -> Result<Vec<TensorInfo>, ToHfError> {
+pub(super) fn check_tensors(gguf: &GgufFile, config: &LlamaConfig) -> Result<Vec<TensorInfo>, ToHfError> {
     let mut infos = Vec::new();
     let mut known: HashSet<String> = HashSet::from([ROPE_FREQS.to_owned()]);
     for (name, shape) in expected_tensors(config) {
@@ -222,7 +222,7 @@ fn check_tensors(gguf: &GgufFile, config: &LlamaConfig) -> Result<Vec<TensorInfo
 }
 
 /// A tensor's values in Hugging Face's order.
-fn weights(gguf: &GgufFile, config: &LlamaConfig, name: &str) -> Result<Vec<f32>, GgufError> {
+pub(super) fn weights(gguf: &GgufFile, config: &LlamaConfig, name: &str) -> Result<Vec<f32>, GgufError> {
     let in_file = gguf_name(name).expect("every expected tensor is in the table");
     let values = gguf.read_f32(&in_file)?;
     Ok(if name.ends_with("q_proj.weight") {

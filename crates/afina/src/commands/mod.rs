@@ -12,6 +12,7 @@ mod logits;
 mod merge;
 mod model;
 mod out_file;
+mod parity;
 mod plan;
 mod pull;
 mod quantize;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Generate(args) => generate::run(&args, &device()?, output),
         Command::Chat(args) => chat::run(&args, &device()?, output),
         Command::Logits(args) => logits::run(&args, &device()?, output),
+        Command::Parity(args) => parity::run(&args, &device()?, output),
         Command::Merge(args) => merge::run(&args, output),
         Command::Quantize(args) => quantize::run(&args, output),
         Command::Export(args) => export::run(&args, output),
