@@ -19,8 +19,8 @@ mod writer;
 #[cfg(test)]
 mod golden;
 
-pub(crate) use permute::{permute, unpermute};
 pub use model::{GgufModel, TokenizerFiles, is_gguf};
+pub(crate) use permute::{permute, unpermute};
 pub(crate) use quantize::quantization_keys;
 pub use quantize::{QuantizeError, quantize_gguf};
 pub use reader::{GgufError, GgufFile, GgufTensor};

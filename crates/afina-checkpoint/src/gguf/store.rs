@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 
 use super::types::GgmlType;
 use super::writer::{Entry, GgufWriteError, Metadata, encode, write_entries};
+use crate::merge::MergeReport;
+use crate::names::gguf_name;
 use crate::safetensors::AnyError;
 
 /// Values that are encoded at once: 16 MiB in F32. Only a tensor's source may hold more of it. Few in tests, so that a small
@@ -77,6 +79,20 @@ impl GgufReport {
             }
         }
         fallbacks
+    }
+
+    /// How many of the tensors that an adapter changed the format changes more, and of how many: ‖rounding‖ above ‖ΔW‖. Only
+    /// what was measured counts.
+    pub fn drowned(&self, merge: &MergeReport) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for layer in &merge.layers {
+            let Some(name) = gguf_name(&layer.name) else { continue };
+            let stored = self.tensors.iter().find(|tensor| tensor.name == name);
+            let Some(error) = stored.and_then(|tensor| tensor.relative_rmse) else { continue };
+            counts.0 += usize::from(error > layer.relative_change);
+            counts.1 += 1;
+        }
+        counts
     }
 }
 

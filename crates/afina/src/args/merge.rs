@@ -36,6 +36,15 @@ pub struct Merge {
     /// The unquantized model, for --onto original [default: the one that the base's manifest names]
     #[arg(long, value_name = "DIR")]
     pub original: Option<PathBuf>,
+    /// Chat JSONL to hold the merged model against the training graph on: KL divergence and top-1 go into the receipt
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Conversations of it; 0 takes all
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "data")]
+    pub rows: usize,
+    /// Write nothing and exit with 3 where the mean KL divergence is above this, in nats per token
+    #[arg(long, value_name = "NATS", requires = "data")]
+    pub max_kl: Option<f64>,
     /// Type of the merged weights [default: the base's]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<FloatType>,

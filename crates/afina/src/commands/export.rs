@@ -35,8 +35,19 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
             // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
             let aside = tempdir_beside(&args.to)?;
             let merged = aside.path().join("merged");
-            merge::merge(model, adapter, &merged, output)?;
-            return told(&args.to, &gguf(&merged, &args.to, mix, false, output)?, output);
+            let merge = merge::merge(model, adapter, &merged, output)?;
+            let report = gguf(&merged, &args.to, mix, true, output)?;
+            let (drowned, changed) = report.drowned(&merge);
+            let mut text = summary(&args.to, &report);
+            if drowned > 0 {
+                text.push_str(&format!(
+                    "\n  {mix} changes {drowned} of the adapter's {changed} tensors more than the adapter does: see with `afina parity`"
+                ));
+            }
+            let mut facts = facts(&args.to, &report, false)?;
+            facts["tensors_changed_more_than_by_the_adapter"] = drowned.into();
+            output.result(&text, &facts);
+            return Ok(OK);
         }
     }
     let path = args.to.display().to_string();

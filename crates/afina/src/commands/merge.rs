@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use afina_chat::TemplateChoice;
 use afina_checkpoint::{Combination, Dtype, MajoritySign, MergeOptions, MergeReport, ModelDir, Origin, merge_adapter};
+use afina_eval::Divergence;
 use anyhow::{Context, Result};
+use burn::tensor::Device;
+use serde_json::json;
 
-use super::OK;
+use super::parity::{TrainingGraph, beyond, training_graph};
+use super::{OK, REFUSED};
 use crate::Usage;
-use crate::args::{FloatType, Merge, MergeMethod, Onto, Sign};
+use crate::args::{FloatType, Merge, MergeMethod, ModelArgs, Onto, Sign, WeightedAdapter};
 use crate::output::Output;
 
-pub fn run(args: &Merge, output: &Output) -> Result<u8> {
+pub fn run(args: &Merge, device: &Device, output: &Output) -> Result<u8> {
     let base = open(&args.base)?;
     let original = original(args, &base)?;
     let adapters: Vec<(PathBuf, f64)> =
@@ -25,12 +30,54 @@ pub fn run(args: &Merge, output: &Output) -> Result<u8> {
             FloatType::Bf16 => Dtype::BF16,
         }),
     };
-    let report =
-        behind_a_bar(output, |progress| afina_checkpoint::merge(&base, &options, &args.to, progress)?.commit(None))
-            .with_context(|| failed(&adapters, &args.base))?;
-    warn(&report, output);
-    output.result(&summary(&args.to, &report), &serde_json::to_value(&report)?);
+    let graph = graph(args, device, output)?; // what is wrong with the data is told before anything is merged
+    let merged = behind_a_bar(output, |progress| afina_checkpoint::merge(&base, &options, &args.to, progress))
+        .with_context(|| failed(&adapters, &args.base))?;
+    warn(&merged.report, output);
+    let measured = graph
+        .map(|graph| graph.beside(merged.path(), device, output).map(|(_, divergence)| divergence))
+        .transpose()
+        .context("failed to hold the merged model against the training graph")?;
+    if let (Some(measured), Some(limit)) = (&measured, args.max_kl)
+        && beyond(measured.mean_kl, limit)
+    {
+        let text = format!("{}\nmean KL above {limit}: nothing was written", agreement(measured));
+        output.result(&text, &json!({ "passed": false, "measured": measured }));
+        return Ok(REFUSED);
+    }
+    let json = measured.as_ref().map(serde_json::to_value).transpose()?;
+    let report = merged.commit(json.as_ref()).with_context(|| failed(&adapters, &args.base))?;
+    let mut text = summary(&args.to, &report);
+    let mut facts = serde_json::to_value(&report)?;
+    if let Some(measured) = &measured {
+        text.push_str(&format!("\n  {}", agreement(measured)));
+        facts["measured"] = serde_json::to_value(measured)?;
+    }
+    output.result(&text, &facts);
     Ok(OK)
+}
+
+/// The base with its adapter on it, as training runs them, where the merged model is to be held against it.
+fn graph(args: &Merge, device: &Device, output: &Output) -> Result<Option<TrainingGraph>> {
+    let Some(data) = &args.data else { return Ok(None) };
+    let [WeightedAdapter { path, weight: 1.0 }] = args.adapter.as_slice() else {
+        return Err(Usage::error(
+            "--data holds the merged model against one adapter as it was trained",
+            "leave it out where several are combined or weighted",
+        ));
+    };
+    let model = ModelArgs { model: args.base.clone(), adapter: Some(path.clone()) };
+    training_graph(&model, &TemplateChoice::Model, data, args.rows, device, output).map(Some)
+}
+
+fn agreement(measured: &Divergence) -> String {
+    format!(
+        "beside the training graph, over {} tokens: mean KL {:.2e}, max |Δlogit| {:.2e}, top-1 {:.2} %",
+        measured.tokens,
+        measured.mean_kl,
+        measured.max_abs_logit,
+        100.0 * measured.top1
+    )
 }
 
 /// Merges one adapter behind a progress bar and warns of what looks wrong.

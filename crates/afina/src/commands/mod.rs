@@ -71,7 +71,7 @@ pub fn run(cli: Cli, output: &Output) -> Result<u8> {
         Command::Chat(args) => chat::run(&args, &device()?, output),
         Command::Logits(args) => logits::run(&args, &device()?, output),
         Command::Parity(args) => parity::run(&args, &device()?, output),
-        Command::Merge(args) => merge::run(&args, output),
+        Command::Merge(args) => merge::run(&args, &device()?, output),
         Command::Quantize(args) => quantize::run(&args, output),
         Command::Export(args) => export::run(&args, output),
         Command::Serve(args) => serve::run(&args, &device()?, output),
