@@ -11,7 +11,7 @@ PEFT, MLX, GGUF, PEFT. Compared are
 - the product scaling · B · A of every layer with that of the adapter that came round: 1e-6 of its largest number;
 - that the adapter does something: peft's logits move by more than 0.1.
 
-Exit 1 beyond that. Versions: `peers.py`; seen with mlx 0.32.2 and mlx-lm 0.34.2 on a processor.
+Exit 1 beyond that. Versions: `peers.py`; seen with mlx 0.32.4 and mlx-lm 0.32.2 on a processor.
 """
 
 import argparse
@@ -29,8 +29,8 @@ PROMPTS = ["Once upon a time, in a village by the sea, there lived an old",
            "<|im_start|>user\nWhere is my parcel? I ordered it 10 days ago.<|im_end|>\n<|im_start|>assistant\n",
            "¿Cuánto tarda un envío a Canarias? El plazo habitual es de"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-PATTERNS = {"rank_pattern": {"k_proj": 4, "model.layers.3.mlp.down_proj": 16},
-            "alpha_pattern": {"v_proj": 24, "model.layers.5.self_attn.q_proj": 3}}
+PATTERNS = {"rank_pattern": {"k_proj": 3, "model.layers.3.mlp.down_proj": 16},
+            "alpha_pattern": {"v_proj": 20, "model.layers.5.self_attn.q_proj": 5}}
 ADAPTERS = {"plain": {}, "rsLoRA": {"use_rslora": True}, "patterns": PATTERNS,
             "patterns, rsLoRA": PATTERNS | {"use_rslora": True}}
 MAX_LOGIT_DIFFERENCE = 1e-3
@@ -79,14 +79,12 @@ class Llama:
             sys.exit(f"error: llama.cpp did not load `{path}`")
         params = lib.llama_context_default_params()
         words = params.words
-        # The layout is this version's: flash attention chosen by itself, keys and values in F16, and nothing else is both.
-        pairs = [at for at in range(16, 60) if (words[at], words[at + 1]) == (1, 1) and not any(words[at - 4:at])]
-        assert len(pairs) == 1, list(words)
-        flash = [at for at in range(6, 12) if words[at] == -1]
-        words[pairs[0]] = words[pairs[0] + 1] = F32
-        words[flash[-1]] = 0
-        words[0] = words[1] = words[2] = 512  # tokens of the context, of a batch, and of a part of one
-        words[4] = words[5] = 1  # thread, for its threads wait by spinning
+        # The layout is this version's: tokens, threads, four kinds that are chosen by themselves, keys and values in F16.
+        seen = (words[0:4], words[7:9], words[10:14], words[26:28])
+        assert seen == ([512, 2048, 512, 1], [4, 4], [-1] * 4, [1, 1]), list(words)
+        words[7] = words[8] = 1  # thread: they wait for each other by spinning
+        words[13] = 0  # no flash attention
+        words[26] = words[27] = F32
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit("error: llama.cpp made no context")
