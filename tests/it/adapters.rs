@@ -169,4 +169,14 @@ fn the_way_out_is_told_where_something_is_missing_or_of_another_program() {
     );
     let seen = run_cli(dir.path(), &["export", "--adapter", "a", "--as", "mlx", "--type", "F16", "--to", "e"]);
     assert!(seen.starts_with("exit 2\n"), "{seen}");
+    check_cli(
+        dir.path(),
+        &["export", "--adapter", "c.gguf", "--as", "gguf-lora", "--model", "m", "--to", "./c.gguf"],
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: `./c.gguf` is read by this command
+            hint: name another file: what is read is never written
+        "#]],
+    );
 }

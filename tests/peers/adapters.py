@@ -1,6 +1,6 @@
 """`afina export --as gguf-lora|mlx|peft` beside peft, llama.cpp and mlx-lm: the same adapter gives the same logits.
 
-    python tests/peers/adapters.py [--setup] --model BASE [--mlx PYTHON]
+    python tests/peers/adapters.py [--setup] --model BASE [--mlx PYTHON] [--llama-cpp CHECKOUT]
 
 peft makes random adapters on all seven linear layers of the model, with one rank and alpha, with rsLoRA, with ranks and alphas
 of their own for some layers, and with both. Of each, `afina` makes llama.cpp's file and mlx-lm's folder, and goes round:
@@ -9,9 +9,11 @@ PEFT, MLX, GGUF, PEFT. Compared are
 - the logits of peft with those of llama.cpp, on the F32 GGUF of the base with the adapter's file (`llama_adapter_lora_init`,
   `llama_set_adapters_lora`), and with those of mlx-lm, where `--mlx` names a Python that has it: max |Δlogit| ≤ 1e-3;
 - the product scaling · B · A of every layer with that of the adapter that came round: 1e-6 of its largest number;
-- that the adapter does something: peft's logits move by more than 0.1.
+- that the adapter does something: peft's logits move by more than 0.1;
+- of the plain adapter, every tensor with that of llama.cpp's own `convert_lora_to_gguf.py`, where `--llama-cpp` names a
+  checkout of it, as F32, F16 and Q8_0: equal bytes. (It knows neither rsLoRA nor patterns.)
 
-Exit 1 beyond that. Versions: `peers.py`; seen with mlx 0.32.2 and mlx-lm 0.34.2 on a processor.
+Exit 1 beyond that. Versions: `peers.py`; seen with mlx 0.32.4 and mlx-lm 0.32.2 on a processor.
 """
 
 import argparse
@@ -24,13 +26,14 @@ from pathlib import Path
 
 from peers import (PYTHON, REPOSITORY, afina, markdown_table, node_modules, require_node_modules, require_paths,
                    require_versions)
+from quantize import Gguf
 
 PROMPTS = ["Once upon a time, in a village by the sea, there lived an old",
            "<|im_start|>user\nWhere is my parcel? I ordered it 10 days ago.<|im_end|>\n<|im_start|>assistant\n",
            "¿Cuánto tarda un envío a Canarias? El plazo habitual es de"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-PATTERNS = {"rank_pattern": {"k_proj": 4, "model.layers.3.mlp.down_proj": 16},
-            "alpha_pattern": {"v_proj": 24, "model.layers.5.self_attn.q_proj": 3}}
+PATTERNS = {"rank_pattern": {"k_proj": 3, "model.layers.3.mlp.down_proj": 16},
+            "alpha_pattern": {"v_proj": 20, "model.layers.5.self_attn.q_proj": 5}}
 ADAPTERS = {"plain": {}, "rsLoRA": {"use_rslora": True}, "patterns": PATTERNS,
             "patterns, rsLoRA": PATTERNS | {"use_rslora": True}}
 MAX_LOGIT_DIFFERENCE = 1e-3
@@ -79,14 +82,12 @@ class Llama:
             sys.exit(f"error: llama.cpp did not load `{path}`")
         params = lib.llama_context_default_params()
         words = params.words
-        # The layout is this version's: flash attention chosen by itself, keys and values in F16, and nothing else is both.
-        pairs = [at for at in range(16, 60) if (words[at], words[at + 1]) == (1, 1) and not any(words[at - 4:at])]
-        assert len(pairs) == 1, list(words)
-        flash = [at for at in range(6, 12) if words[at] == -1]
-        words[pairs[0]] = words[pairs[0] + 1] = F32
-        words[flash[-1]] = 0
-        words[0] = words[1] = words[2] = 512  # tokens of the context, of a batch, and of a part of one
-        words[4] = words[5] = 1  # thread, for its threads wait by spinning
+        # The layout is this version's: tokens, threads, four kinds that are chosen by themselves, keys and values in F16.
+        seen = (words[0:4], words[7:9], words[10:14], words[26:28])
+        assert seen == ([512, 2048, 512, 1], [4, 4], [-1] * 4, [1, 1]), list(words)
+        words[7] = words[8] = 1  # thread: they wait for each other by spinning
+        words[13] = 0  # no flash attention
+        words[26] = words[27] = F32
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit("error: llama.cpp made no context")
@@ -158,11 +159,27 @@ def deltas(np, folder):
     return out
 
 
+def same_as_converter(checkout, binary, model, adapter, scratch):
+    """Whether llama.cpp's own converter gives the same tensors."""
+    fine = True
+    for kind in ("F32", "F16", "Q8_0"):
+        ours, theirs = scratch / f"ours-{kind}.gguf", scratch / f"theirs-{kind}.gguf"
+        afina(binary, "export", "--model", model, "--adapter", adapter, "--as", "gguf-lora", "--type", kind, "--to", ours)
+        subprocess.run([sys.executable, checkout / "convert_lora_to_gguf.py", "--base", model, "--outtype", kind.lower(),
+                        "--outfile", theirs, adapter], check=True, capture_output=True)
+        ours, theirs = Gguf(ours), Gguf(theirs)
+        equal = sum(ours.tensors.get(name) == tensor for name, tensor in theirs.tensors.items())
+        print(f"{kind}: {equal} of {len(theirs.tensors)} tensors equal llama.cpp's own converter's")
+        fine = fine and equal == len(theirs.tensors) == len(ours.tensors)
+    return fine
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a Hugging Face model folder")
     parser.add_argument("--afina", type=Path, default=REPOSITORY / "target/release/afina")
     parser.add_argument("--mlx", type=Path, help="a Python that has mlx-lm, as `pip install mlx[cpu] mlx-lm` makes one")
+    parser.add_argument("--llama-cpp", type=Path, help="a checkout of llama.cpp, for its converter")
     parser.add_argument("--only", choices=ADAPTERS, nargs="+", default=list(ADAPTERS), help="some of the adapters")
     parser.add_argument("--node-modules", type=Path)
     parser.add_argument("--setup", action="store_true", help="install the pinned versions into a temporary folder")
@@ -170,7 +187,7 @@ def main():
     require_versions(args.setup, PYTHON)
     modules = args.node_modules or node_modules(args.setup)
     require_node_modules(modules)
-    require_paths(args.model, args.afina, args.mlx)
+    require_paths(args.model, args.afina, args.mlx, args.llama_cpp)
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -210,6 +227,8 @@ def main():
                 in_mlx = np.abs(np.load(to) - expected).max()
             fine = fine and effect > MIN_EFFECT and delta <= MAX_DELTA_DIFFERENCE
             fine = fine and all(found <= MAX_LOGIT_DIFFERENCE for found in (in_llama, in_mlx) if found is not None)
+            if args.llama_cpp and not settings:
+                fine = same_as_converter(args.llama_cpp, args.afina, args.model, peft, scratch) and fine
             rows.append([name, f"{effect:.2f}", f"{in_llama:.1e}", "not run" if in_mlx is None else f"{in_mlx:.1e}",
                          f"{delta:.1e}"])
     print(markdown_table(["adapter", "moves logits by", "llama.cpp, max |Δlogit|", "mlx-lm", "round, ΔW"], rows))

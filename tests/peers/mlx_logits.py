@@ -5,12 +5,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
-from pathlib import Path
 
 
 def main():

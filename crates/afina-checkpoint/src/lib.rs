@@ -1,7 +1,7 @@
 //! Everything under `checkpoints/`: read, written, merged, exported, brought from elsewhere. Bytes to bytes, no tensors.
 //!
-//! A header is never trusted, a file is complete or absent, and Hugging Face's tensor names are used throughout: PEFT's
-//! and GGUF's live in [`names`] alone. Start with [`ModelDir`], a model folder, and [`pull`], which makes one.
+//! A header is never trusted, a file is complete or absent, and Hugging Face's tensor names are used throughout: PEFT's,
+//! MLX's and GGUF's live in [`names`] alone. Start with [`ModelDir`], a model folder, and [`pull`], which makes one.
 
 pub mod atomic;
 pub mod hash;

@@ -10,7 +10,11 @@ use std::path::Path;
 use afina_quant::format::Format;
 
 use super::factors::{alpha_of, fold, is_same, shared};
+<<<<<<< HEAD
 use super::{AdapterFormatError, Pairs, PlainAdapter, named, peft_config};
+=======
+use super::{Adapter, AdapterFormatError, Pair, Pairs, named, peft_config};
+>>>>>>> adapters
 use crate::adapter::{AdapterConfig, AdapterError, LoraTensors};
 use crate::config::LlamaConfig;
 use crate::gguf::{GgufError, GgufFile, GgufTensor, Value, permute, unpermute, write_gguf};
@@ -33,7 +37,7 @@ pub(crate) fn is_gguf_adapter(gguf: &GgufFile) -> Result<bool, GgufError> {
 /// What the file says without its numbers: PEFT's config, and where the two matrices of each module are.
 pub(crate) fn describe_gguf_lora(
     gguf: &GgufFile,
-) -> Result<(AdapterConfig, Vec<(String, &GgufTensor, &GgufTensor)>), AdapterFormatError> {
+) -> Result<(AdapterConfig, Vec<Pair<&GgufTensor>>), AdapterFormatError> {
     for (key, expected) in [(TYPE, "adapter"), ("adapter.type", "lora"), ("general.architecture", "llama")] {
         let found = gguf.str(key)?.ok_or_else(|| gguf.missing_key(key))?;
         if found != expected {
@@ -60,7 +64,7 @@ pub(crate) fn describe_gguf_lora(
         pairs.put(&module, half, tensor);
     }
     let pairs = pairs.finish()?;
-    for (module, a, b) in &pairs {
+    for Pair { module, a, b } in &pairs {
         if a.shape[0] != b.shape[1] {
             let expected = format!("`lora_b` with {} in dimension 1, as `lora_a` has rows", a.shape[0]);
             return Err(AdapterError::Shape { module: module.clone(), expected, found: b.shape.clone() }.into());
@@ -71,14 +75,10 @@ pub(crate) fn describe_gguf_lora(
 }
 
 /// `r` is the most frequent rank; the others are in `rank_pattern`.
-fn config_of(
-    gguf: &GgufFile,
-    alpha: f64,
-    pairs: &[(String, &GgufTensor, &GgufTensor)],
-) -> Result<AdapterConfig, AdapterFormatError> {
-    let ranks: Vec<f64> = pairs.iter().map(|(_, a, _)| a.shape[0] as f64).collect();
+fn config_of(gguf: &GgufFile, alpha: f64, pairs: &[Pair<&GgufTensor>]) -> Result<AdapterConfig, AdapterFormatError> {
+    let ranks: Vec<f64> = pairs.iter().map(|pair| pair.a.shape[0] as f64).collect();
     let r = shared(&ranks, |_| true) as usize;
-    let modules: Vec<&str> = pairs.iter().map(|(module, ..)| module.as_str()).collect();
+    let modules: Vec<&str> = pairs.iter().map(|pair| pair.module.as_str()).collect();
     let trained_with: serde_json::Map<String, serde_json::Value> = TRAINED_WITH_FIELDS
         .into_iter()
         .filter_map(|field| {
@@ -91,8 +91,13 @@ fn config_of(
     let is_one = alpha == 0.0;
     let lora_alpha = if is_one { alpha_of(1.0, r) } else { alpha };
     let mut config = peft_config(r, lora_alpha, &modules, base, Some(&trained_with.into()));
+<<<<<<< HEAD
     for (module, a, _) in pairs.iter().filter(|(_, a, _)| a.shape[0] != r) {
         config.rank_pattern.push(module.clone(), a.shape[0]);
+=======
+    for Pair { module, a, .. } in pairs.iter().filter(|pair| pair.a.shape[0] != r) {
+        config.rank_pattern.insert(module.clone(), a.shape[0]);
+>>>>>>> adapters
         if is_one {
             config.alpha_pattern.push(module.clone(), alpha_of(1.0, a.shape[0]));
         }
@@ -104,7 +109,7 @@ fn config_of(
 pub(super) fn read_gguf_lora(gguf: &GgufFile, base: Option<&LlamaConfig>) -> Result<PlainAdapter, AdapterFormatError> {
     let (config, pairs) = describe_gguf_lora(gguf)?;
     let mut loras = Vec::with_capacity(pairs.len());
-    for (module, a, b) in pairs {
+    for Pair { module, a, b } in pairs {
         let a = named(&module, "lora_a", read(gguf, a)?);
         let mut b = named(&module, "lora_b", read(gguf, b)?);
         if let Some((heads, head_dim)) = heads(&module, b.shape[0], base)? {

@@ -11,7 +11,11 @@ use serde_json::{Map, Value, json};
 
 use super::factors::{alpha_of, fold, folded_dtype, is_same, shared, transposed, with_rows};
 use super::{
+<<<<<<< HEAD
     AdapterFormatError, Pairs, PlainAdapter, commit, named, new_folder, peft_config, read_template, write_template,
+=======
+    Adapter, AdapterFormatError, Pair, Pairs, commit, named, new_folder, peft_config, read_template, write_template,
+>>>>>>> adapters
 };
 use crate::adapter::{ADAPTER_CONFIG, AdapterConfig, AdapterError, LoraTensors};
 use crate::atomic::write_file;
@@ -50,7 +54,7 @@ pub(crate) fn read_mlx(dir: &Path) -> Result<PlainAdapter, AdapterFormatError> {
         pairs.put(module, half, named(module, half, transposed(&file.read(name)?)));
     }
     let loras: Vec<LoraTensors> =
-        pairs.finish()?.into_iter().map(|(module, a, b)| LoraTensors { module, a, b }).collect();
+        pairs.finish()?.into_iter().map(|Pair { module, a, b }| LoraTensors { module, a, b }).collect();
     let modules: Vec<&str> = loras.iter().map(|lora| lora.module.as_str()).collect();
     let base = object.get("model").and_then(Value::as_str).map(str::to_owned);
     let mut config = peft_config(rank, alpha_of(scale, rank), &modules, base, object.get("afina"));

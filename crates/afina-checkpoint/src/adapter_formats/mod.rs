@@ -235,6 +235,14 @@ fn check_fits(loras: &[LoraTensors], base: &LlamaConfig) -> Result<(), AdapterFo
     Ok(())
 }
 
+/// Both matrices on a linear layer, or where they are.
+#[derive(Debug)]
+pub(crate) struct Pair<T> {
+    pub module: String,
+    pub a: T,
+    pub b: T,
+}
+
 /// The two halves of each module, as their reader meets them; in the end in the order of the model's layers.
 #[derive(Debug)]
 struct Pairs<T> {
@@ -251,11 +259,11 @@ impl<T> Pairs<T> {
         self.halves.entry(module.to_owned()).or_insert([None, None])[usize::from(half == "lora_b")] = Some(tensor);
     }
 
-    fn finish(self) -> Result<Vec<(String, T, T)>, AdapterError> {
+    fn finish(self) -> Result<Vec<Pair<T>>, AdapterError> {
         let mut pairs = Vec::with_capacity(self.halves.len());
         for (module, pair) in self.halves {
             match pair {
-                [Some(a), Some(b)] => pairs.push((module, a, b)),
+                [Some(a), Some(b)] => pairs.push(Pair { module, a, b }),
                 [None, _] => return Err(AdapterError::Unpaired { module, missing: "lora_a" }),
                 [_, None] => return Err(AdapterError::Unpaired { module, missing: "lora_b" }),
             }
@@ -263,8 +271,8 @@ impl<T> Pairs<T> {
         if pairs.is_empty() {
             return Err(AdapterError::Empty);
         }
-        pairs.sort_by_key(|(module, ..)| {
-            let (layer, name) = parse_module_path(module).expect("every reader has looked at the module");
+        pairs.sort_by_key(|pair| {
+            let (layer, name) = parse_module_path(&pair.module).expect("every reader has looked at the module");
             (layer, LINEAR_MODULES.iter().position(|other| *other == name))
         });
         Ok(pairs)

@@ -236,6 +236,32 @@ fn llama_cpp_finds_its_own_formula_in_its_file() {
 }
 
 #[test]
+fn file_holds_what_llama_cpps_own_converter_writes() {
+    // A golden file of `tests/fixtures/gguf/make_adapter.py`.
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf/adapter");
+    let base = base_config(&fixture).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (theirs, format) in [("llama.cpp-f32.gguf", None), ("llama.cpp-q8_0.gguf", Some(Format::Q8_0))] {
+        let (theirs, ours) = (GgufFile::open(&fixture.join(theirs)).unwrap(), dir.path().join("ours.gguf"));
+        convert_adapter(&fixture, &ours, AdapterKind::GgufLora, format, Some(&base)).unwrap();
+        let ours = GgufFile::open(&ours).unwrap();
+        assert_eq!((ours.tensors().len(), theirs.tensors().len()), (6, 6));
+        for tensor in theirs.tensors() {
+            let found = ours.tensor(&tensor.name).unwrap();
+            assert_eq!((found.kind, &found.shape), (tensor.kind, &tensor.shape));
+            assert_eq!(ours.read_raw(&tensor.name).unwrap(), theirs.read_raw(&tensor.name).unwrap(), "{}", tensor.name);
+        }
+        for key in ["general.architecture", "general.type", "adapter.type", "adapter.lora.alpha"] {
+            assert_eq!(ours.get(key), theirs.get(key), "{key}");
+        }
+    }
+    let back = dir.path().join("back");
+    convert_adapter(&fixture.join("llama.cpp-f32.gguf"), &back, AdapterKind::Peft, None, Some(&base)).unwrap();
+    let ((config, loras), (again, back)) = (read_adapter(&fixture).unwrap(), read_adapter(&back).unwrap());
+    assert_eq!((back, again.r, again.lora_alpha), (loras, config.r, config.lora_alpha));
+}
+
+#[test]
 fn base_is_needed_for_queries_and_keys_alone_and_has_to_fit() {
     let dir = tempfile::tempdir().unwrap();
     let (peft, file, back) = (dir.path().join("peft"), dir.path().join("x.gguf"), dir.path().join("back"));

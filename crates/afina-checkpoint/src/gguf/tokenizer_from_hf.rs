@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::pre_tokenizers;
 use super::tokenizer_to_hf::SPACE;
-use super::vocabulary::{TokenType, TokenizerModel, Vocabulary, VocabularyError, byte_tokens, invalid};
+use super::vocabulary::{
+    TokenType, TokenizerModel, Vocabulary, VocabularyError, byte_tokens, check_unique, invalid, split_merge,
+};
 
 /// Reads the tokenizer of a model folder. What GGUF cannot say is refused by name.
 ///
@@ -22,6 +24,11 @@ pub fn vocabulary_from_hf(folder: &Path, vocab_size: usize, end_ids: &[u32]) -> 
         return Err(invalid("model.type", format!("expected `BPE`, found {}", model["type"])));
     }
     let (tokens, types, ids) = tokens(&tokenizer, vocab_size)?;
+    check_unique("vocab", &tokens)?;
+    if let Some(id) = end_ids.iter().find(|id| **id as usize >= vocab_size) {
+        let reason = format!("token {id} ends an answer, and the embeddings have {vocab_size} rows");
+        return Err(invalid("eos_token_id", reason));
+    }
     let merges = merges(model)?;
     let model = match model["byte_fallback"] == true {
         true => sentencepiece(&tokenizer, &ids, tokens.len(), &merges)?,
@@ -127,11 +134,15 @@ fn bpe(tokenizer: &Value, merges: Vec<(String, String)>) -> Result<TokenizerMode
     let ignore_merges = tokenizer["model"]["ignore_merges"] == true;
     let pre = pre_tokenizers::by_json(&tokenizer["pre_tokenizer"], ignore_merges)
         .ok_or_else(|| invalid("pre_tokenizer", format!("llama.cpp has no name for {}", tokenizer["pre_tokenizer"])))?;
-    if let Some((left, right)) = merges.iter().find(|(left, right)| left.contains(' ') || right.contains(' ')) {
-        return Err(invalid("model.merges", format!("`{left}` and `{right}`: a token holds a space")));
+    let mut texts = Vec::with_capacity(merges.len());
+    for (left, right) in merges {
+        let text = format!("{left} {right}");
+        if split_merge(&text) != Some((&left, &right)) || right.contains(' ') {
+            return Err(invalid("model.merges", format!("`{left}` and `{right}`: a token is empty, or holds a space")));
+        }
+        texts.push(text);
     }
-    let merges = merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect();
-    Ok(TokenizerModel::Bpe { pre: pre.names[0].into(), merges })
+    Ok(TokenizerModel::Bpe { pre: pre.names[0].into(), merges: texts })
 }
 
 /// A token's score is minus the rank of the first merge that makes it, which is the order SentencePiece merges in.
@@ -227,6 +238,9 @@ fn read_templates(folder: &Path, config: &Value, vocabulary: &mut Vocabulary) ->
                 match (entry["name"].as_str(), entry["template"].as_str()) {
                     (Some("default"), Some(text)) => {
                         vocabulary.chat_template.get_or_insert_with(|| text.to_owned());
+                    }
+                    (Some(name), Some(_)) if vocabulary.named_templates.iter().any(|(other, _)| other == name) => {
+                        return Err(invalid("chat_template", format!("`{name}` is there twice")));
                     }
                     (Some(name), Some(text)) => vocabulary.named_templates.push((name.into(), text.into())),
                     _ => return Err(invalid("chat_template", "an entry has no name or no template".into())),
@@ -330,5 +344,33 @@ mod tests {
         assert_eq!(error, "tokenizer: `pre_tokenizer`: llama.cpp has no name for {\"type\":\"Whitespace\"}");
         let small = vocabulary_from_hf(dir.path(), 3, &[2]).unwrap_err().to_string();
         assert!(small.contains("the embeddings have 3 rows"), "{small}");
+    }
+    #[test]
+    fn what_a_gguf_would_not_be_read_with_is_refused_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let vocabulary = bpe_vocabulary();
+        let count = vocabulary.tokens.len();
+        let error = |change: fn(&mut Value), more: usize, end: u32| {
+            let mut tokenizer = tokenizer_json(&vocabulary).unwrap();
+            change(&mut tokenizer);
+            write_file(&dir.path().join("tokenizer.json"), tokenizer.to_string().as_bytes()).unwrap();
+            vocabulary_from_hf(dir.path(), vocabulary.tokens.len() + more, &[end]).unwrap_err().to_string()
+        };
+        let empty = error(|json| json["model"]["vocab"][""] = json!(264), 1, 2);
+        assert_eq!((empty, count), ("tokenizer: `vocab`: token 264 is empty".into(), 264));
+        let twice = error(|json| json["added_tokens"][0] = json!({"id": 264, "content": "<|im_end|>"}), 1, 2);
+        assert_eq!(twice, "tokenizer: `vocab`: token 264, `<|im_end|>`, is there twice");
+        assert_eq!(
+            error(|json| json["model"]["merges"] = json!([["a", ""]]), 0, 2),
+            "tokenizer: `model.merges`: `a` and ``: a token is empty, or holds a space"
+        );
+        assert_eq!(
+            error(|_| (), 0, 264),
+            "tokenizer: `eos_token_id`: token 264 ends an answer, and the embeddings have 264 rows"
+        );
+        let templates = json!([{"name": "rag", "template": "a"}, {"name": "rag", "template": "b"}]);
+        let config = json!({"chat_template": templates}).to_string();
+        write_file(&dir.path().join("tokenizer_config.json"), config.as_bytes()).unwrap();
+        assert_eq!(error(|_| (), 0, 2), "tokenizer: `chat_template`: `rag` is there twice");
     }
 }

@@ -80,7 +80,7 @@ impl Vocabulary {
     pub fn from_gguf(gguf: &GgufFile) -> Result<Vocabulary, VocabularyError> {
         let tokens =
             strings(gguf, "tokenizer.ggml.tokens")?.ok_or_else(|| gguf.missing_key("tokenizer.ggml.tokens"))?;
-        check_unique(&tokens)?;
+        check_unique("tokenizer.ggml.tokens", &tokens)?;
         let types = types(gguf, tokens.len())?;
         let name = gguf.str("tokenizer.ggml.model")?.ok_or_else(|| gguf.missing_key("tokenizer.ggml.model"))?;
         let model = match name {
@@ -299,11 +299,12 @@ fn strings(gguf: &GgufFile, key: &str) -> Result<Option<Vec<String>>, Vocabulary
         .ok_or_else(|| invalid(key, "expected an array of text".into()))
 }
 
-fn check_unique(tokens: &[String]) -> Result<(), VocabularyError> {
+/// Fails with the key where a token has no text, or that of another.
+pub(crate) fn check_unique(key: &str, tokens: &[String]) -> Result<(), VocabularyError> {
     let mut seen = HashSet::with_capacity(tokens.len());
     match tokens.iter().position(|token| token.is_empty() || !seen.insert(token.as_str())) {
-        Some(id) if tokens[id].is_empty() => Err(invalid("tokenizer.ggml.tokens", format!("token {id} is empty"))),
-        Some(id) => Err(invalid("tokenizer.ggml.tokens", format!("token {id}, `{}`, is there twice", tokens[id]))),
+        Some(id) if tokens[id].is_empty() => Err(invalid(key, format!("token {id} is empty"))),
+        Some(id) => Err(invalid(key, format!("token {id}, `{}`, is there twice", tokens[id]))),
         None => Ok(()),
     }
 }

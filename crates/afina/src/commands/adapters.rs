@@ -10,7 +10,7 @@ use afina_checkpoint::{
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::OK;
+use super::{OK, out_file};
 use crate::Usage;
 use crate::args::Export;
 use crate::output::Output;
@@ -21,6 +21,11 @@ pub fn export(args: &Export, kind: AdapterKind, output: &Output) -> Result<u8> {
         return Err(Usage::error("an export of an adapter needs the adapter", "give it with --adapter PATH"));
     };
     let format = format(args.mix, kind)?;
+    if kind == AdapterKind::GgufLora {
+        let inputs: Vec<&Path> =
+            [Some(adapter), args.model.as_ref()].into_iter().flatten().map(|path| &**path).collect();
+        out_file::refuse_inputs(&args.to, &inputs)?;
+    }
     if kind == AdapterKind::Peft && !matches!(adapter_kind(adapter), Ok(AdapterKind::Mlx | AdapterKind::GgufLora)) {
         export_peft(adapter, &args.to).with_context(|| format!("failed to export to `{}`", args.to.display()))?;
         let path = args.to.display().to_string();
