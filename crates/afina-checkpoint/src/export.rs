@@ -13,14 +13,17 @@ use crate::adapter::{AdapterError, read_adapter, write_adapter};
 use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
 use crate::config::RopeScaling;
+use crate::free_space::require;
 use crate::gguf::{
     GgmlType, GgufReport, GgufWriteError, Metadata, Planned, ROPE_FREQS, RowSource, Rows, Value, VocabularyError,
     permute, plan, quantization_keys, sort, vocabulary_from_hf, write_mix,
 };
 use crate::manifest::{Manifest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError};
+use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS_INDEX};
 use crate::names::gguf_name;
-use crate::safetensors::AnyError;
+use crate::safetensors::{AnyError, WriteError};
+use crate::shards::{is_cut, write_weights};
+use crate::tensor::TensorInfo;
 
 /// Why an export failed; nothing is left at its target.
 #[derive(Debug, thiserror::Error)]
@@ -31,29 +34,42 @@ pub enum ExportError {
     Adapter(#[from] AdapterError),
     #[error("failed to carry the tokenizer over")]
     Vocabulary(#[from] VocabularyError),
+    #[error("failed to write the weights")]
+    Weights(#[from] WriteError),
     #[error("failed to write the GGUF file")]
     Gguf(#[from] GgufWriteError),
     #[error("failed to write `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Copies the model folder to `to` with a manifest that says where it came from. A folder with anything in it is not
-/// overwritten.
-pub fn export_hf(model: &ModelDir, to: &Path) -> Result<(), ExportError> {
+/// Copies the model folder to `to`, its weights in files of at most `shard_size` bytes, with a manifest that says where it
+/// came from. A folder with anything in it is not overwritten.
+pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let weights_sha256 = model.weights_sha256()?;
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
     copy_companions(model, folder.path())?;
-    for name in model.weight_files() {
-        copy(&model.path, folder.path(), name)?;
-    }
-    if model.weight_files().count() > 1 {
-        copy(&model.path, folder.path(), crate::model_dir::WEIGHTS_INDEX)?;
-    }
+    write_or_copy_weights(model, folder.path(), shard_size)?;
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
     let origin = Origin::Export { model: model.path.display().to_string(), weights_sha256 };
     Manifest::write(folder.path(), name_of(to), license, origin).map_err(io_error)?;
     folder.commit().map_err(io_error)
+}
+
+/// Files that are cut as they would be written keep their bytes, and so the hash that adapters know their base by.
+fn write_or_copy_weights(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
+    if !is_cut(model, shard_size) {
+        return Ok(write_weights(to, &model.infos(), shard_size, &mut |name| Ok(model.tensor(name)?))?);
+    }
+    let bytes = model.infos().iter().map(TensorInfo::bytes).sum();
+    require(to, bytes).map_err(|source| ExportError::Io { path: to.into(), source })?;
+    for name in model.weight_files() {
+        copy(&model.path, to, name)?;
+    }
+    if model.weight_files().count() > 1 {
+        copy(&model.path, to, WEIGHTS_INDEX)?;
+    }
+    Ok(())
 }
 
 /// Reads the adapter, which checks it, and writes PEFT's two files to `to`, with its chat template where it has one.
@@ -109,19 +125,18 @@ pub fn export_gguf(
         tensors.push(plan(mix, &shape_of_mix, ROPE_FREQS, &[config.head_dim / 2], Format::F32.into()));
     }
     sort(&mut tensors);
-    let mut source = Source { model, hf_names, scaling, name: String::new(), values: Vec::new() };
+    let mut source = Source { model, hf_names, scaling, bytes: Vec::new(), values: Vec::new() };
     Ok(write_mix(to, &metadata, mix, &tensors, &mut source, measure, progress)?)
 }
 
-/// Rows of a folder's tensors, in GGUF's order.
+/// Rows of a folder's tensors, in GGUF's order, read as they are asked for.
 struct Source<'a> {
     model: &'a ModelDir,
     /// Hugging Face's names by GGUF's.
     hf_names: HashMap<String, String>,
     /// What `rope_freqs.weight` holds.
     scaling: Vec<f32>,
-    /// The tensor that `values` are of.
-    name: String,
+    bytes: Vec<u8>,
     values: Vec<f32>,
 }
 
@@ -131,28 +146,18 @@ impl RowSource for Source<'_> {
             return Ok(Rows::Values(&self.scaling));
         }
         let hf_name = self.hf_names.get(name).ok_or("an unknown name")?;
-        if self.name != name {
-            self.values = Vec::new(); // before the next tensor is read
-            self.values = self.read(hf_name)?;
-            self.name = name.to_owned();
+        if !name.ends_with("attn_q.weight") && !name.ends_with("attn_k.weight") {
+            self.model.rows(hf_name, rows, &mut self.bytes, &mut self.values)?;
+            return Ok(Rows::Values(&self.values));
         }
-        let shape = &self.model.info(hf_name).ok_or("an unknown name")?.shape;
-        let columns = shape.last().copied().unwrap_or(0);
-        Ok(Rows::Values(&self.values[rows.start * columns..rows.end * columns]))
-    }
-}
-
-impl Source<'_> {
-    fn read(&self, name: &str) -> Result<Vec<f32>, AnyError> {
-        let config = &self.model.config;
-        let values = self.model.tensor(name)?.to_f32()?;
-        Ok(if name.ends_with("q_proj.weight") {
-            permute(&values, config.num_attention_heads, config.head_dim)
-        } else if name.ends_with("k_proj.weight") {
-            permute(&values, config.num_key_value_heads, config.head_dim)
-        } else {
-            values
-        })
+        // Rows change places inside their head: whole heads are read.
+        let head_dim = self.model.config.head_dim;
+        let heads = rows.start / head_dim..rows.end.div_ceil(head_dim);
+        self.model.rows(hf_name, heads.start * head_dim..heads.end * head_dim, &mut self.bytes, &mut self.values)?;
+        self.values = permute(&self.values, heads.len(), head_dim);
+        let columns = self.values.len() / (heads.len() * head_dim);
+        let skipped = rows.start - heads.start * head_dim;
+        Ok(Rows::Values(&self.values[skipped * columns..(skipped + rows.len()) * columns]))
     }
 }
 
@@ -217,6 +222,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::SHARD_SIZE;
     use crate::atomic::write_file;
     use crate::gguf::{GgufFile, TokenType, Vocabulary, gguf_to_hf, quantize_gguf};
     use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
@@ -336,14 +342,14 @@ mod tests {
         write_file(&folder.join("LICENSE"), b"text").unwrap();
         write_file(&folder.join("optimizer.bin"), b"not this").unwrap();
         let model = ModelDir::open(&folder).unwrap();
-        export_hf(&model, &out).unwrap();
+        export_hf(&model, &out, SHARD_SIZE).unwrap();
         let copy = ModelDir::open(&out).unwrap();
         assert_eq!(copy.weights_sha256().unwrap(), model.weights_sha256().unwrap());
         let manifest = copy.origin().unwrap().unwrap();
         manifest.verify(&out).unwrap();
         let names: Vec<_> = manifest.files.keys().map(String::as_str).collect();
         assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
-        assert!(export_hf(&model, &out).is_err(), "nothing is overwritten");
+        assert!(export_hf(&model, &out, SHARD_SIZE).is_err(), "nothing is overwritten");
 
         let adapter = dir.path().join("adapter");
         tiny_adapter(&adapter);

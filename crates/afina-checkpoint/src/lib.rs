@@ -4,6 +4,7 @@
 //! and GGUF's live in [`names`] alone. Start with [`ModelDir`], a model folder, and [`pull`], which makes one.
 
 pub mod atomic;
+mod free_space;
 pub mod hash;
 pub mod manifest;
 mod positioned;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod safetensors;
 mod same_file;
 mod shard_index;
+pub mod shards;
 pub mod tensor;
 
 pub mod adapter;
@@ -46,4 +48,5 @@ pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, 
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;
+pub use shards::{SHARD_SIZE, write_weights};
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};

@@ -1,6 +1,6 @@
 //! An adapter into its base's weights: W + scaling · B·A, in f32, one tensor in memory at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,9 @@ use crate::atomic::write_file;
 use crate::export::copy_companions;
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS};
-use crate::safetensors::{WriteError, write_safetensors};
+use crate::model_dir::{ModelDir, ModelDirError};
+use crate::safetensors::WriteError;
+use crate::shards::write_weights;
 use crate::tensor::{RawTensor, TensorError};
 
 /// What a merge did.
@@ -61,6 +62,7 @@ pub fn merge(
     base: &ModelDir,
     adapter_dir: &Path,
     to: &Path,
+    shard_size: u64,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<MergeReport, MergeError> {
     let io_error = |source| MergeError::Io { path: to.into(), source };
@@ -77,13 +79,7 @@ pub fn merge(
     }
     let total = base.tensor_names().len();
     let (mut done, mut changed, mut lost) = (0, 0_usize, 0_usize);
-    let infos: Vec<_> = base
-        .tensor_names()
-        .iter()
-        .map(|name| base.info(name).expect("`ModelDir::open` has checked every tensor").clone())
-        .collect();
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.path().join(WEIGHTS), &infos, &metadata, &mut |name| {
+    write_weights(folder.path(), &base.infos(), shard_size, &mut |name| {
         let mut tensor = base.tensor(name)?;
         if let Some(lora) = adapters.get(name) {
             let before = tensor;
@@ -115,7 +111,7 @@ pub fn merge(
         tensors: total,
         base_matches: trained_on(&config, &base_sha256),
         lost_to_rounding: if changed == 0 { 0.0 } else { lost as f64 / changed as f64 },
-        weights_sha256: manifest.files[WEIGHTS].sha256.clone(),
+        weights_sha256: manifest.weights_sha256(),
     })
 }
 
@@ -184,6 +180,7 @@ fn add(weight: &RawTensor, lora: &LoraTensors, scaling: f64) -> Result<(RawTenso
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SHARD_SIZE;
     use crate::adapter::{TrainedWith, write_adapter};
     use crate::testing::{tiny_adapter, tiny_model};
     use std::fs;
@@ -205,7 +202,7 @@ mod tests {
         write_adapter(&adapter_dir, &config, &adapters).unwrap();
 
         let mut calls = Vec::new();
-        let report = merge(&base, &adapter_dir, &to, &mut |done, total| calls.push((done, total))).unwrap();
+        let report = merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |done, total| calls.push((done, total))).unwrap();
         assert_eq!((report.merged, report.tensors, report.base_matches), (adapters.len(), 20, Some(true)));
         assert_eq!(calls.last(), Some(&(20, 20)));
         let merged = ModelDir::open(&to).unwrap();
@@ -239,7 +236,7 @@ mod tests {
         tiny_adapter(&adapter_dir);
         write_file(&adapter_dir.join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
         let base = ModelDir::open(&base_dir).unwrap();
-        merge(&base, &adapter_dir, &to, &mut |_, _| ()).unwrap();
+        merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |_, _| ()).unwrap();
         assert_eq!(crate::inspect::chat_template(&to).unwrap().unwrap(), "{{ tools }}");
         let json = |folder: &Path| -> serde_json::Value {
             serde_json::from_slice(&fs::read(folder.join("tokenizer_config.json")).unwrap()).unwrap()
@@ -274,22 +271,22 @@ mod tests {
         adapters[0].module = "model.layers.7.self_attn.q_proj".into();
         write_adapter(&adapter_dir, &config, &adapters).unwrap();
         assert_eq!(
-            merge(&base, &adapter_dir, &to, &mut |_, _| ()).unwrap_err().to_string(),
+            merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |_, _| ()).unwrap_err().to_string(),
             "adapter on `model.layers.7.self_attn.q_proj`: the base has no such layer"
         );
         adapters[0] = good.clone();
         adapters[0].a = RawTensor::from_f32("a", vec![4, 3], &[0.0; 12]);
         write_adapter(&adapter_dir, &config, &adapters).unwrap();
-        assert!(matches!(merge(&base, &adapter_dir, &to, &mut |_, _| ()), Err(MergeError::Shape { .. })));
+        assert!(matches!(merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |_, _| ()), Err(MergeError::Shape { .. })));
         adapters[0] = good;
         adapters[0].a = RawTensor::from_f32("a", vec![4, 64], &[f32::INFINITY; 256]);
         write_adapter(&adapter_dir, &config, &adapters).unwrap();
-        assert!(matches!(merge(&base, &adapter_dir, &to, &mut |_, _| ()), Err(MergeError::Write(_))));
+        assert!(matches!(merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |_, _| ()), Err(MergeError::Write(_))));
         assert_eq!(count(), 2);
 
         tiny_adapter(&adapter_dir);
         crate::atomic::write_file(&to.join("mine.txt"), b"x").unwrap();
-        assert!(merge(&base, &adapter_dir, &to, &mut |_, _| ()).is_err());
+        assert!(merge(&base, &adapter_dir, &to, SHARD_SIZE, &mut |_, _| ()).is_err());
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     }
 }

@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::{ConfigError, LlamaConfig};
-use crate::hash::{sha256_file, sha256_hex};
-use crate::manifest::{Manifest, ManifestError};
+use crate::hash::sha256_file;
+use crate::manifest::{Manifest, ManifestError, weights_sha256};
 use crate::names::expected_tensors;
 use crate::safetensors::{ReadError, SafetensorsFile};
 use crate::shard_index::ShardIndex;
-use crate::tensor::{RawTensor, TensorInfo};
+use crate::tensor::{RawTensor, TensorError, TensorInfo};
 
 /// The weights of a folder that has one file of them.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -51,6 +52,8 @@ pub enum ModelDirError {
     MissingTensor { path: PathBuf, name: String },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error(transparent)]
+    NotFloat(#[from] TensorError),
     #[error("tensor `{name}` is not one of a Llama model of {layers} layers")]
     ForeignTensor { name: String, layers: usize },
     #[error("failed to read the manifest")]
@@ -126,13 +129,47 @@ impl ModelDir {
         self.files[*self.tensors.get(name)?].1.info(name)
     }
 
+    /// Dtype and shape of each, in the same order.
+    pub fn infos(&self) -> Vec<TensorInfo> {
+        let info = |name: &String| self.info(name).expect("`open` has checked every tensor").clone();
+        self.names.iter().map(info).collect()
+    }
+
     /// Reads one tensor.
     pub fn tensor(&self, name: &str) -> Result<RawTensor, ModelDirError> {
-        let file = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() })?;
-        Ok(self.files[*file].1.read(name)?)
+        Ok(self.file_of(name)?.read(name)?)
+    }
+
+    /// Reads some rows of a tensor, in F32: `bytes` holds what lies in the file, `values` what it means.
+    ///
+    /// # Panics
+    /// If the tensor has fewer rows.
+    pub(crate) fn rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        bytes: &mut Vec<u8>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), ModelDirError> {
+        let file = self.file_of(name)?;
+        let info = file.info(name).expect("`open` has found the tensor in this file");
+        if !info.dtype.is_float() {
+            return Err(TensorError::NotFloat { name: name.into(), dtype: info.dtype }.into());
+        }
+        let columns = info.shape.last().copied().unwrap_or(1);
+        let row_bytes = columns * info.dtype.size();
+        bytes.resize(rows.len() * row_bytes, 0);
+        file.read_at(name, rows.start * row_bytes, bytes)?;
+        values.resize(rows.len() * columns, 0.0);
+        info.dtype.decode(bytes, values);
+        Ok(())
+    }
+
+    fn file_of(&self, name: &str) -> Result<&SafetensorsFile, ModelDirError> {
+        match self.tensors.get(name) {
+            Some(index) => Ok(&self.files[*index].1),
+            None => Err(ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() }),
+        }
     }
 
     /// The names of the weights files in the folder.
@@ -140,18 +177,19 @@ impl ModelDir {
         self.files.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The name of the file that holds a tensor.
+    pub(crate) fn weight_file(&self, tensor: &str) -> Option<&str> {
+        Some(&self.files[*self.tensors.get(tensor)?].0)
+    }
+
     /// SHA-256 of the weights file; of shards, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
     pub fn weights_sha256(&self) -> Result<String, ModelDirError> {
-        let mut lines = String::new();
-        for (name, _) in &self.files {
+        let mut files = Vec::with_capacity(self.files.len());
+        for name in self.weight_files() {
             let path = self.path.join(name);
-            let sha256 = sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?;
-            if self.files.len() == 1 {
-                return Ok(sha256);
-            }
-            lines.push_str(&format!("{sha256}  {name}\n"));
+            files.push((name, sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?));
         }
-        Ok(sha256_hex(lines.as_bytes()))
+        Ok(weights_sha256(files.into_iter()))
     }
 
     /// The tokens that end an answer: generation_config.json's, else config.json's.

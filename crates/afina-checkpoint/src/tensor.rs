@@ -58,6 +58,28 @@ impl Dtype {
         }
     }
 
+    /// Whether values of it are numbers that can be had in F32.
+    pub fn is_float(self) -> bool {
+        self == Dtype::F64 || self.format().is_some()
+    }
+
+    /// Values of a float dtype in F32 (F64 is rounded, the others are widened).
+    ///
+    /// # Panics
+    /// If it is not a float dtype, or the bytes are not of as many values.
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut [f32]) {
+        assert_eq!(bytes.len(), values.len() * self.size(), "bytes of all values");
+        match self.format() {
+            Some(format) => format.decode(bytes, values.len(), values).expect("as many bytes as were checked above"),
+            None => {
+                assert_eq!(self, Dtype::F64, "a float dtype");
+                for (bytes, value) in bytes.as_chunks::<8>().0.iter().zip(values) {
+                    *value = f64::from_le_bytes(*bytes) as f32;
+                }
+            }
+        }
+    }
+
     /// The dtype of this name in a safetensors header, if it is one of ours.
     pub fn from_name(name: &str) -> Option<Dtype> {
         use Dtype::*;
@@ -83,6 +105,11 @@ impl TensorInfo {
     /// Number of elements, or `None` if it does not fit in memory's addresses.
     pub fn elements(&self) -> Option<usize> {
         elements(&self.shape)
+    }
+
+    /// Bytes in a file; as many as there can be for a shape that no file holds.
+    pub fn bytes(&self) -> u64 {
+        self.elements().map_or(u64::MAX, |count| (count as u64).saturating_mul(self.dtype.size() as u64))
     }
 }
 
@@ -157,19 +184,12 @@ impl RawTensor {
             let (name, shape) = (self.name.clone(), self.shape.clone());
             return Err(TensorError::Length { name, shape, expected, found: self.bytes.len() });
         }
-        match self.dtype {
-            Dtype::F64 => Ok(self
-                .bytes
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().expect("chunks of 8")) as f32)
-                .collect()),
-            dtype => {
-                let format = dtype.format().ok_or_else(|| TensorError::NotFloat { name: self.name.clone(), dtype })?;
-                let mut values = vec![0.0; count];
-                format.decode(&self.bytes, count, &mut values).expect("as many bytes as were checked above");
-                Ok(values)
-            }
+        if !self.dtype.is_float() {
+            return Err(TensorError::NotFloat { name: self.name.clone(), dtype: self.dtype });
         }
+        let mut values = vec![0.0; count];
+        self.dtype.decode(&self.bytes, &mut values);
+        Ok(values)
     }
 
     /// The header entry of this tensor.

@@ -326,6 +326,19 @@ pub struct Merge {
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+    #[command(flatten)]
+    pub shards: ShardArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ShardArgs {
+    /// Most bytes of weights in a file of a Hugging Face folder, in kB, MB or GB: more go into several, with an index
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = shard_size)]
+    pub shard_size: u64,
+}
+
+fn shard_size(text: &str) -> Result<u64, String> {
+    afina_recipes::parse_bytes(text).ok_or_else(|| format!("expected a size as `5GB` or `500MB`, found `{text}`"))
 }
 
 #[derive(Debug, Args)]
@@ -340,6 +353,8 @@ pub struct Export {
     pub mix: Mix,
     #[arg(long, value_name = "PATH")]
     pub to: PathBuf,
+    #[command(flatten)]
+    pub shards: ShardArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{Fallback, GgufReport, Mix, ModelDir, export_gguf, export_hf, export_peft};
+use afina_checkpoint::{Fallback, GgufReport, Mix, ModelDir, SHARD_SIZE, export_gguf, export_hf, export_peft};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -21,18 +21,18 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
             export_peft(adapter, &args.to).with_context(|| format!("failed to export to `{}`", args.to.display()))?;
         }
         (ExportKind::Hf, None) => {
-            export_hf(&open(model)?, &args.to)
+            export_hf(&open(model)?, &args.to, args.shards.shard_size)
                 .with_context(|| format!("failed to export to `{}`", args.to.display()))?;
         }
         (ExportKind::Hf, Some(adapter)) => {
-            merge::merge(model, adapter, &args.to, output)?;
+            merge::merge(model, adapter, &args.to, args.shards.shard_size, output)?;
         }
         (ExportKind::Gguf, None) => return told(&args.to, &gguf(model, &args.to, args.mix, false, output)?, output),
         (ExportKind::Gguf, Some(adapter)) => {
             // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
             let aside = tempdir_beside(&args.to)?;
             let merged = aside.path().join("merged");
-            merge::merge(model, adapter, &merged, output)?;
+            merge::merge(model, adapter, &merged, SHARD_SIZE, output)?;
             return told(&args.to, &gguf(&merged, &args.to, args.mix, false, output)?, output);
         }
     }

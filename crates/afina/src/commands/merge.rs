@@ -10,7 +10,7 @@ use crate::args::Merge;
 use crate::output::Output;
 
 pub fn run(args: &Merge, output: &Output) -> Result<u8> {
-    let report = merge(&args.base, &args.adapter, &args.to, output)?;
+    let report = merge(&args.base, &args.adapter, &args.to, args.shards.shard_size, output)?;
     let to = args.to.display();
     output.result(
         &format!("{to}\n  {} layers merged, weights sha256 {}…", report.merged, &report.weights_sha256[..12]),
@@ -20,10 +20,10 @@ pub fn run(args: &Merge, output: &Output) -> Result<u8> {
 }
 
 /// Merges behind a progress bar and warns of what looks wrong.
-pub fn merge(base: &Path, adapter: &Path, to: &Path, output: &Output) -> Result<MergeReport> {
+pub fn merge(base: &Path, adapter: &Path, to: &Path, shard_size: u64, output: &Output) -> Result<MergeReport> {
     let model = ModelDir::open(base).with_context(|| format!("failed to open the base model `{}`", base.display()))?;
     let bar = output.progress(1, "merging {bar:30} {pos}/{len} tensors");
-    let report = afina_checkpoint::merge(&model, adapter, to, &mut |done, total| {
+    let report = afina_checkpoint::merge(&model, adapter, to, shard_size, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
