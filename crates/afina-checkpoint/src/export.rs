@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use afina_quant::format::Format;
 use afina_quant::mix::{Mix, Model};
 
-use crate::adapter::{AdapterError, read_adapter, write_adapter};
+use crate::adapter::{ADAPTER_WEIGHTS, AdapterConfig, AdapterError, read_adapter, write_adapter};
 use crate::adapter_template::CHAT_TEMPLATE;
 use crate::atomic::AtomicDir;
+use crate::card::{BASE_CARD, CARD, Card, CardKind, file_name, repo_of, run_of, write_card};
 use crate::config::RopeScaling;
 use crate::free_space::require;
 use crate::gguf::{
     GgmlType, GgufReport, GgufWriteError, Metadata, Planned, ROPE_FREQS, RowSource, Rows, Value, VocabularyError,
     permute, plan, quantization_keys, sort, vocabulary_from_hf, write_mix,
 };
+use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS_INDEX};
 use crate::names::gguf_name;
@@ -51,6 +53,15 @@ pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), Exp
     copy_companions(model, folder.path())?;
     write_or_copy_weights(model, folder.path(), shard_size)?;
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
+    let card = Card {
+        name: &name_of(to),
+        license: license.as_deref(),
+        base: Some(&model.path),
+        repo: repo_of(&model.path),
+        kind: CardKind::Copied,
+        made_of: vec![(format!("model `{}`", file_name(&model.path)), weights_sha256.clone())],
+    };
+    write_card(folder.path(), &card).map_err(io_error)?;
     let origin = Origin::Export { model: model.path.display().to_string(), weights_sha256 };
     Manifest::write(folder.path(), name_of(to), license, origin).map_err(io_error)?;
     folder.commit().map_err(io_error)
@@ -81,7 +92,23 @@ pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     if adapter_dir.join(CHAT_TEMPLATE).is_file() {
         copy(adapter_dir, folder.path(), CHAT_TEMPLATE)?;
     }
+    write_card(folder.path(), &adapter_card(adapter_dir, &config, &name_of(to)).map_err(io_error)?)
+        .map_err(io_error)?;
     folder.commit().map_err(io_error)
+}
+
+fn adapter_card<'a>(adapter: &'a Path, config: &'a AdapterConfig, name: &'a str) -> io::Result<Card<'a>> {
+    let base = config.base_model_name_or_path.as_deref().map(Path::new);
+    let mut made_of = Vec::new();
+    if let (Some(base), Some(trained)) = (base, &config.afina) {
+        made_of.push((format!("base `{}`", file_name(base)), trained.base_sha256.clone()));
+    }
+    made_of.push((format!("adapter `{}`", file_name(adapter)), sha256_file(&adapter.join(ADAPTER_WEIGHTS))?));
+    made_of.extend(run_of(adapter));
+    // What other tools write there is a repo of the hub, unless it is a folder.
+    let named = |base: &&Path| !base.exists() && base.is_relative() && base.components().count() == 2;
+    let repo = base.and_then(|base| repo_of(base).or_else(|| Some(base).filter(named)?.to_str().map(str::to_owned)));
+    Ok(Card { name, license: None, base, repo, kind: CardKind::Adapter, made_of })
 }
 
 /// Writes the model as one GGUF file with its whole tokenizer, its chat template and every end-of-turn token: the file that
@@ -198,22 +225,31 @@ fn general_metadata(model: &ModelDir, to: &Path) -> Vec<(String, Value)> {
     metadata
 }
 
-/// Copies every file of the model folder but weights and manifest.
+/// Copies every file of the model folder but weights and manifest; its card gives its place to one of the new weights.
 pub(crate) fn copy_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDirError> {
-    for name in model.companion_files()? {
-        copy(&model.path, to, &name)?;
+    let names = model.companion_files()?;
+    for name in &names {
+        match name.as_str() {
+            CARD if names.iter().any(|name| name == BASE_CARD) => {} // of a copy of the base: ours
+            CARD => copy_as(&model.path, to, CARD, BASE_CARD)?,
+            name => copy(&model.path, to, name)?,
+        }
     }
     Ok(())
 }
 
 /// Copies one file and sees it to the disk.
 pub(crate) fn copy(from: &Path, to: &Path, name: &str) -> Result<(), ModelDirError> {
-    let target = to.join(name);
-    let copied = fs::copy(from.join(name), &target).and_then(|_| File::open(&target)?.sync_all());
-    copied.map_err(|source| ModelDirError::Io { path: from.join(name), source })
+    copy_as(from, to, name, name)
 }
 
-fn name_of(path: &Path) -> String {
+fn copy_as(from: &Path, to: &Path, name: &str, new_name: &str) -> Result<(), ModelDirError> {
+    let target = to.join(new_name);
+    let copied = fs::copy(from.join(name), &target).and_then(|_| File::open(&target)?.sync_all());
+    copied.map_err(|source| ModelDirError::Copy { path: from.join(name), source })
+}
+
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -348,13 +384,33 @@ mod tests {
         let manifest = copy.origin().unwrap().unwrap();
         manifest.verify(&out).unwrap();
         let names: Vec<_> = manifest.files.keys().map(String::as_str).collect();
-        assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+        let copied =
+            ["LICENSE", "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        assert_eq!(names, copied);
         assert!(export_hf(&model, &out, SHARD_SIZE).is_err(), "nothing is overwritten");
+
+        // The base's card goes along under another name, however often the weights are copied.
+        write_file(&folder.join("README.md"), b"The base's own.").unwrap();
+        let (second, third) = (dir.path().join("second"), dir.path().join("third"));
+        export_hf(&model, &second, 100_000).unwrap();
+        export_hf(&ModelDir::open(&second).unwrap(), &third, 100_000).unwrap();
+        for (folder, name) in [(&second, "second"), (&third, "third")] {
+            let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(read("BASE_README.md"), "The base's own.");
+            assert!(read("README.md").contains(&format!("\n# {name}\n")));
+            let sharded = ModelDir::open(folder).unwrap();
+            assert_eq!(sharded.weight_files().count(), 3);
+            for tensor in model.tensor_names() {
+                assert_eq!(sharded.tensor(tensor).unwrap(), model.tensor(tensor).unwrap());
+            }
+        }
+        let weights = |folder: &Path| ModelDir::open(folder).unwrap().weights_sha256().unwrap();
+        assert_eq!(weights(&third), weights(&second), "files that are cut already keep their bytes");
 
         let adapter = dir.path().join("adapter");
         tiny_adapter(&adapter);
         export_peft(&adapter, &dir.path().join("peft")).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("peft")).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(dir.path().join("peft")).unwrap().count(), 3);
         write_file(&adapter.join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
         export_peft(&adapter, &dir.path().join("peft2")).unwrap();
         assert_eq!(fs::read(dir.path().join("peft2").join(CHAT_TEMPLATE)).unwrap(), b"{{ tools }}");

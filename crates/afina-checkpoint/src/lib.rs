@@ -20,10 +20,12 @@ pub mod tensor;
 
 pub mod adapter;
 mod adapter_template;
+mod card;
 pub mod export;
 pub mod gguf;
 pub mod inspect;
 pub mod merge;
+pub mod ollama;
 pub mod pull;
 pub mod run_dir;
 
@@ -44,6 +46,7 @@ pub use manifest::{Manifest, ManifestError, Origin};
 pub use merge::{MergeError, MergeReport, merge};
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
+pub use ollama::{added_bos, export_ollama};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};

@@ -11,6 +11,7 @@ use crate::adapter::{ADAPTER_WEIGHTS, AdapterConfig, AdapterError, LoraTensors, 
 use crate::adapter_template::{CHAT_TEMPLATE, template_of};
 use crate::atomic::AtomicDir;
 use crate::atomic::write_file;
+use crate::card::{Card, CardKind, file_name, repo_of, run_of, write_card};
 use crate::export::copy_companions;
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
@@ -97,6 +98,20 @@ pub fn merge(
     })?;
 
     let license = base.origin().ok().flatten().and_then(|manifest| manifest.license);
+    let mut made_of = vec![
+        (format!("base `{}`", file_name(&base.path)), base_sha256.clone()),
+        (format!("adapter `{}`", file_name(adapter_dir)), adapter_sha256.clone()),
+    ];
+    made_of.extend(run_of(adapter_dir));
+    let card = Card {
+        name: &file_name(to),
+        license: license.as_deref(),
+        base: Some(&base.path),
+        repo: repo_of(&base.path),
+        kind: CardKind::Merged { adapter: adapter_dir },
+        made_of,
+    };
+    write_card(folder.path(), &card).map_err(io_error)?;
     let origin = Origin::Merge {
         base: base.path.display().to_string(),
         base_sha256: base_sha256.clone(),

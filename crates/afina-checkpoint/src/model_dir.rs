@@ -29,6 +29,8 @@ pub enum ModelDirError {
     NotModel { path: PathBuf, missing: &'static str },
     #[error("failed to read `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("failed to copy `{}`", path.display())]
+    Copy { path: PathBuf, source: io::Error },
     #[error("`{}` is not valid JSON", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
     #[error("`{}` does not describe a usable model", path.display())]

@@ -345,7 +345,8 @@ fn shard_size(text: &str) -> Result<u64, String> {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// peft: the adapter's folder; hf: a Hugging Face folder; gguf: one file for llama.cpp and its kin
+    /// peft: the adapter's folder; hf: a Hugging Face folder; gguf: one file for llama.cpp and its kin; ollama: a folder with
+    /// that file and its Modelfile
     #[arg(long = "as", value_name = "KIND")]
     pub kind: ExportKind,
     /// Type of the GGUF's weights, as llama.cpp names it: Q8_0, Q4_K_M, Q6_K, F16, …
@@ -362,6 +363,7 @@ pub enum ExportKind {
     Peft,
     Hf,
     Gguf,
+    Ollama,
 }
 
 #[derive(Debug, Args)]

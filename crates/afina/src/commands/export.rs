@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{Fallback, GgufReport, Mix, ModelDir, SHARD_SIZE, export_gguf, export_hf, export_peft};
+use afina_checkpoint::{
+    AtomicDir, Fallback, GgufReport, Mix, ModelDir, SHARD_SIZE, export_gguf, export_hf, export_peft,
+};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{OK, merge};
+use super::{OK, merge, ollama};
 use crate::Usage;
 use crate::args::{Export, ExportKind};
 use crate::output::Output;
@@ -28,12 +30,21 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
             merge::merge(model, adapter, &args.to, args.shards.shard_size, output)?;
         }
         (ExportKind::Gguf, None) => return told(&args.to, &gguf(model, &args.to, args.mix, false, output)?, output),
-        (ExportKind::Gguf, Some(adapter)) => {
-            // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
-            let aside = tempdir_beside(&args.to)?;
+        (ExportKind::Ollama, None) => {
+            return told(&args.to, &ollama::export(model, &args.to, args.mix, output)?, output);
+        }
+        (ExportKind::Gguf | ExportKind::Ollama, Some(adapter)) => {
+            // Merged aside, in a folder beside the target, so that one disk holds both; it goes when that is there, and where
+            // the program is killed, with the next write to the same target.
+            let aside = AtomicDir::create(&args.to)
+                .with_context(|| format!("failed to make a folder beside `{}`", args.to.display()))?;
             let merged = aside.path().join("merged");
             merge::merge(model, adapter, &merged, SHARD_SIZE, output)?;
-            return told(&args.to, &gguf(&merged, &args.to, args.mix, false, output)?, output);
+            let report = match args.kind {
+                ExportKind::Ollama => ollama::export(&merged, &args.to, args.mix, output)?,
+                _ => gguf(&merged, &args.to, args.mix, false, output)?,
+            };
+            return told(&args.to, &report, output);
         }
     }
     let path = args.to.display().to_string();
@@ -88,13 +99,4 @@ pub fn facts(to: &Path, report: &GgufReport, tensors: bool) -> Result<serde_json
 
 fn open(model: &Path) -> Result<ModelDir> {
     ModelDir::open(model).with_context(|| format!("failed to open the model `{}`", model.display()))
-}
-
-fn tempdir_beside(to: &Path) -> Result<tempfile::TempDir> {
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).with_context(|| format!("failed to make `{}`", parent.display()))?;
-    tempfile::Builder::new()
-        .prefix(".afina-merge-")
-        .tempdir_in(parent)
-        .with_context(|| format!("failed to make a folder in `{}`", parent.display()))
 }

@@ -10,6 +10,7 @@ mod info;
 mod logits;
 mod merge;
 mod model;
+mod ollama;
 mod out_file;
 mod plan;
 mod pull;
