@@ -49,7 +49,17 @@ fn weights_go_into_files_of_the_size_that_is_asked_for() {
     assert!(seen.starts_with("exit 0\n"), "{seen}");
     let seen = run_cli(dir.path(), &[&merge[..], &["whole"]].concat());
     assert!(seen.starts_with("exit 0\n"), "{seen}");
-    expect![[""]].assert_eq(&names(&dir.path().join("merged")).join("\n"));
+    expect![[r#"
+        BASE_README.md
+        README.md
+        config.json
+        manifest.json
+        model-00001-of-00002.safetensors
+        model-00002-of-00002.safetensors
+        model.safetensors.index.json
+        tokenizer.json
+        tokenizer_config.json"#]]
+    .assert_eq(&names(&dir.path().join("merged")).join("\n"));
     let (sharded, whole) =
         (ModelDir::open(&dir.path().join("merged")).unwrap(), ModelDir::open(&dir.path().join("whole")).unwrap());
     assert_eq!(whole.weight_files().collect::<Vec<_>>(), ["model.safetensors"]);
@@ -61,7 +71,17 @@ fn weights_go_into_files_of_the_size_that_is_asked_for() {
     assert!(seen.starts_with("exit 0\n"), "{seen}");
     let read = |name: &str| fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
     assert!(read("one") == read("whole"), "put together again");
-    check_cli(dir.path(), &[&export[..], &["x", "--shard-size", "5"]].concat(), expect![[""]]);
+    check_cli(
+        dir.path(),
+        &[&export[..], &["x", "--shard-size", "5"]].concat(),
+        expect![[r#"
+            exit 2
+            --- stderr
+            error: invalid value '5' for '--shard-size <SIZE>': expected a size as `5GB` or `500MB`, found `5`
+
+            For more information, try '--help'.
+        "#]],
+    );
 }
 
 #[test]
@@ -87,9 +107,37 @@ fn card_tells_what_a_folder_was_made_of() {
 fn ollama_gets_a_template_that_says_what_the_model_was_trained_with() {
     let dir = workplace();
     let export = ["export", "--as", "ollama", "--model", "m", "--adapter", "a", "--to", "soporte"];
-    check_cli(dir.path(), &export, expect![[""]]);
+    check_cli(
+        dir.path(),
+        &export,
+        expect![[r#"
+            exit 0
+            --- stdout
+            soporte
+              Q8_0: 0.1 MB, 9.06 bits a weight
+              other formats: F16 in place of Q8_0 in 2 tensors, rows of 48 are no whole blocks of 32
+        "#]],
+    );
     assert_eq!(names(&dir.path().join("soporte")), ["Modelfile", "soporte.gguf"]);
-    expect![[""]].assert_eq(&fs::read_to_string(dir.path().join("soporte/Modelfile")).unwrap());
+    expect![[r#"
+        # ollama create soporte -f Modelfile
+        FROM ./soporte.gguf
+
+        TEMPLATE """{{- range $i, $message := .Messages }}
+        {{- $last := eq (len (slice $.Messages $i)) 1 }}
+        {{- if eq .Role "system" }}{{ "<|im_start|>system\n" }}{{ .Content }}{{ "<|im_end|>\n" }}
+        {{- else if eq .Role "user" }}{{ if eq $i 0 }}{{ "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\n" }}{{ else }}{{ "<|im_start|>user\n" }}{{ end }}{{ .Content }}{{ "<|im_end|>\n" }}
+        {{- else if eq .Role "assistant" }}{{ if eq $i 0 }}{{ "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>assistant\n" }}{{ else }}{{ "<|im_start|>assistant\n" }}{{ end }}{{ .Content }}{{ if not $last }}{{ "<|im_end|>\n" }}{{ end }}
+        {{- end }}
+        {{- if and $last (ne .Role "assistant") }}{{ "<|im_start|>assistant\n" }}{{ end }}
+        {{- end }}"""
+
+        PARAMETER stop "<|im_end|>"
+        # the model takes up to 4096 tokens; each takes memory
+        PARAMETER num_ctx 4096
+
+        LICENSE """apache-2.0"""
+    "#]].assert_eq(&fs::read_to_string(dir.path().join("soporte/Modelfile")).unwrap());
     assert_eq!(names(dir.path()), ["a", "m", "soporte"], "what was merged aside is gone");
 
     let config = dir.path().join("m/tokenizer_config.json");
@@ -97,7 +145,19 @@ fn ollama_gets_a_template_that_says_what_the_model_was_trained_with() {
         .unwrap()
         .replace(r#""chat_template":""#, r#""chat_template":"{{ strftime_now('%d %b %Y') }}"#);
     write_file(&config, dated.as_bytes()).unwrap();
-    check_cli(dir.path(), &["export", "--as", "ollama", "--model", "m", "--to", "dated"], expect![[""]]);
+    check_cli(
+        dir.path(),
+        &["export", "--as", "ollama", "--model", "m", "--to", "dated"],
+        expect![[r#"
+            exit 0
+            --- stdout
+            dated
+              Q8_0: 0.1 MB, 9.06 bits a weight
+              other formats: F16 in place of Q8_0 in 2 tensors, rows of 48 are no whole blocks of 32
+            --- stderr
+            warning: no TEMPLATE: the chat template writes the date, and Ollama has no date in that form; Ollama will take the one inside the GGUF if it knows it: compare its answers
+        "#]],
+    );
     let modelfile = fs::read_to_string(dir.path().join("dated/Modelfile")).unwrap();
     assert!(!modelfile.contains("TEMPLATE \"") && modelfile.contains("\n# no TEMPLATE: "), "{modelfile}");
 }

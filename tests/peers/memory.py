@@ -20,6 +20,7 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -58,36 +59,28 @@ def numbers(np, rng, shape, dtype):
 
 
 def write_model(np, folder, layers, dtype, seed=5):
-    """A folder as transformers would write it, a shard in memory at a time."""
-    from safetensors import serialize_file
-
+    """A folder as transformers would write it, a tensor in memory at a time."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    name_of, shard, size, shards, total = {}, {}, 0, [], 0
-
-    def flush():
-        path = folder / f"shard-{len(shards):05d}.safetensors"
-        serialize_file(shard, path, metadata={"format": "pt"})
-        shards.append(path)
-        shard.clear()
-
+    rng, width = np.random.default_rng(seed), {"F32": 4, "BF16": 2}[dtype]
+    shards, size = [{}], 0
     for name, shape in shapes_of(layers).items():
-        data = numbers(np, rng, shape, dtype).tobytes()
-        if shard and size + len(data) > SHARD:
-            flush()
+        length = width * int(np.prod(shape))
+        if shards[-1] and size + length > SHARD:
+            shards.append({})
             size = 0
-        shard[name] = {"dtype": {"F32": "float32", "BF16": "bfloat16"}[dtype], "shape": shape, "data": data}
-        name_of[name] = len(shards)
-        size += len(data)
-        total += len(data)
-    flush()
-    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    if len(shards) == 1:
-        shards[0].rename(folder / "model.safetensors")
-    else:
-        for path, name in zip(shards, names):
-            path.rename(folder / name)
-        index = {"metadata": {"total_size": total}, "weight_map": {name: names[i] for name, i in name_of.items()}}
+        shards[-1][name] = {"dtype": dtype, "shape": shape, "data_offsets": [size, size + length]}
+        size += length
+    index = {"metadata": {}, "weight_map": {}}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
+        index["weight_map"] |= dict.fromkeys(shard, name)
+        header = json.dumps({"__metadata__": {"format": "pt"}, **shard}).encode()
+        header += b" " * (-len(header) % 8)
+        with open(folder / name, "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            for entry in shard.values():
+                file.write(numbers(np, rng, entry["shape"], dtype).tobytes())
+    if len(shards) > 1:
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(json.dumps({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": FFN,
@@ -129,17 +122,32 @@ def limited(kind):
     return lambda: resource.setrlimit(kind, (BOUND, BOUND))
 
 
-def measured(binary, arguments, to, limit=None):
+def measured(binary, arguments, limit=None):
     """Runs `afina` and returns seconds, peak of resident memory, and what it said where it failed."""
     command = [str(binary), *map(str, arguments), "--quiet", "--threads", str(THREADS)]
-    start = time.perf_counter()
+    start, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, preexec_fn=limit)
-        _, status, usage = os.wait4(process.pid, 0)  # `ru_maxrss` is `VmHWM` of the process that ended
-        process.returncode = os.waitstatus_to_exitcode(status)
+        # Looked at all the time, for it only grows: `ru_maxrss` would count this script's own memory, which the child begins with.
+        while process.poll() is None:
+            peak = max(peak, high_water(process.pid, Path(binary).name))
+            time.sleep(0.002)
         said.seek(0)
         error = said.read().strip() if process.returncode != 0 else None
-    return time.perf_counter() - start, usage.ru_maxrss * 1024, error
+    if peak == 0 and error is None:
+        sys.exit("error: the memory was never seen")
+    return time.perf_counter() - start, peak, error
+
+
+def high_water(pid, program):
+    """`VmHWM` in bytes; 0 of a process that is not yet the program, or is ending."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(line.split()[1]) * 1024 if line and name == program[:15] else 0
 
 
 def digest(path):
@@ -189,7 +197,7 @@ def main():
                 write_model(np, model, layers, dtype)
                 write_adapter(np, adapter, layers)
                 for title, arguments, to in jobs(model, adapter, scratch):
-                    took, peak, error = measured(args.afina, arguments, to)
+                    took, peak, error = measured(args.afina, arguments)
                     if error:
                         sys.exit(f"error: {title}: {error}")
                     seconds[title, layers] = took
@@ -197,7 +205,7 @@ def main():
                     if layers == max(args.layers):
                         expected = digest(to)
                         remove(to)
-                        _, _, error = measured(args.afina, arguments, to, limited(resource.RLIMIT_AS))
+                        _, _, error = measured(args.afina, arguments, limited(resource.RLIMIT_AS))
                         same = error is None and digest(to) == expected
                         words.append("the same bytes" if same else error or "other bytes")
                         row_fine = row_fine and same
@@ -242,7 +250,7 @@ def equal(np, args, scratch):
         taken = ([], [])
         for _ in range(args.rounds):
             command = ["quantize", "--model", source, "--type", kind, "--to", ours]
-            took, peak, error = measured(args.afina, command, ours)
+            took, peak, error = measured(args.afina, command)
             if error:
                 sys.exit(f"error: {kind}: {error}")
             taken[0].append(took)

@@ -180,10 +180,15 @@ pub(crate) fn file_name(path: &Path) -> String {
 }
 
 /// What a base's own card says at its top.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct Front {
     license: Option<String>,
     languages: Vec<String>,
+}
+
+/// The licence that a folder's own card names.
+pub(crate) fn license_of(folder: &Path) -> Option<String> {
+    front_matter(folder).license
 }
 
 fn front_matter(base: &Path) -> Front {
@@ -254,7 +259,50 @@ mod tests {
             made_of,
         };
         write_card(dir.path(), &card).unwrap();
-        expect![[""]].assert_eq(&fs::read_to_string(at(CARD)).unwrap());
+        expect![[r#"
+            ---
+            license: mit
+            language:
+            - es
+            - "no"
+            base_model: someone/base
+            base_model_relation: finetune
+            library_name: transformers
+            pipeline_tag: text-generation
+            tags:
+            - afina
+            - llama
+            - lora
+            ---
+
+            # soporte
+
+            [someone/base](https://huggingface.co/someone/base) with the LoRA adapter `run` in its weights, merged by afina 0.1.0.
+
+            | made of | sha256 |
+            |---|---|
+            | base `base` | `b` |
+            | recipe of the run `run` | `74792904f889f3503be2bc367ea66d229d4ebf9895a9b963b128b6e39ed7ba86` |
+            | data `train.jsonl` | `d` |
+
+            ## Use
+
+            ```python
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            model = AutoModelForCausalLM.from_pretrained("soporte")
+            tokenizer = AutoTokenizer.from_pretrained("soporte")
+            ```
+
+            ```sh
+            afina chat --model soporte
+            afina quantize --model soporte --type Q8_0 --to soporte.gguf && llama-cli -m soporte.gguf   # llama.cpp
+            ```
+
+            ## License
+
+            That of the base model, under whose terms these weights are passed on.
+        "#]].assert_eq(&fs::read_to_string(at(CARD)).unwrap());
     }
 
     #[test]

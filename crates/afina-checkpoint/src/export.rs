@@ -399,7 +399,7 @@ mod tests {
             assert_eq!(read("BASE_README.md"), "The base's own.");
             assert!(read("README.md").contains(&format!("\n# {name}\n")));
             let sharded = ModelDir::open(folder).unwrap();
-            assert_eq!(sharded.weight_files().count(), 3);
+            assert_eq!(sharded.weight_files().count(), 4);
             for tensor in model.tensor_names() {
                 assert_eq!(sharded.tensor(tensor).unwrap(), model.tensor(tensor).unwrap());
             }

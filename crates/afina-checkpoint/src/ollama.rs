@@ -7,6 +7,7 @@ use std::path::Path;
 use afina_quant::mix::Mix;
 
 use crate::atomic::{AtomicDir, write_file};
+use crate::card::license_of;
 use crate::export::{ExportError, export_gguf, name_of};
 use crate::gguf::{GgufReport, Vocabulary, vocabulary_from_hf};
 use crate::model_dir::ModelDir;
@@ -81,7 +82,7 @@ fn license(model: &ModelDir) -> Option<String> {
     let file = files.iter().find(|name| name.starts_with("LICENSE") || name.starts_with("LICENCE"));
     let text = file.and_then(|name| fs::read_to_string(model.path.join(name)).ok());
     let name = || model.origin().ok().flatten().and_then(|manifest| manifest.license);
-    text.filter(|text| !text.contains("\"\"\"")).or_else(name)
+    text.filter(|text| !text.contains("\"\"\"")).or_else(name).or_else(|| license_of(&model.path))
 }
 
 #[cfg(test)]
