@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use afina_checkpoint::{AtomicDir, Mix, ModelDir, export_gguf, merge_adapter};
+use afina_checkpoint::{AtomicDir, Mix, ModelDir, SHARD_SIZE, export_gguf, merge_adapter};
 use anyhow::{Context, Result};
 
 /// An entry of `export.as`.
@@ -70,7 +70,7 @@ pub(crate) fn export(kinds: &[ExportAs], base: &ModelDir, adapter: &Path, to: &P
     if hf.exists() {
         std::fs::remove_dir_all(&hf).with_context(|| format!("failed to remove `{}`", hf.display()))?;
     }
-    merge_adapter(base, adapter, &merged, &mut |_, _| {})
+    merge_adapter(base, adapter, &merged, SHARD_SIZE, &mut |_, _| {})
         .with_context(|| format!("failed to merge the adapter into `{}`", merged.display()))?;
     let mut paths = Vec::new();
     for kind in kinds {

@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod copies;
 mod data;
+mod folders;
 mod hub;
 #[path = "../hub_server.rs"]
 mod hub_server;

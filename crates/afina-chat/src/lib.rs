@@ -21,6 +21,7 @@ mod tokenizer;
 
 mod encode;
 mod format;
+mod ollama;
 mod shield;
 
 pub use encode::{EncodeError, Piece, TrainOn, TrainingTokens};
@@ -30,6 +31,7 @@ pub use json::JsonError;
 pub use message::{
     Content, ContentPart, Conversation, FunctionCall, FunctionDefinition, ImageUrl, Message, Role, Tool, ToolCall,
 };
+pub use ollama::{OllamaTemplateError, ollama_template};
 pub use probe::Capabilities;
 pub use stream::TextStream;
 pub use template::{ChatTemplate, TemplateError};

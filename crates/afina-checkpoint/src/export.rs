@@ -9,18 +9,23 @@ use std::path::{Path, PathBuf};
 use afina_quant::format::Format;
 use afina_quant::mix::{Mix, Model};
 
-use crate::adapter::{AdapterError, CHAT_TEMPLATE, read_adapter, write_adapter};
+use crate::adapter::{ADAPTER_WEIGHTS, AdapterConfig, AdapterError, CHAT_TEMPLATE, read_adapter, write_adapter};
 use crate::atomic::{AtomicDir, write_file};
+use crate::card::{BASE_CARD, CARD, Card, CardKind, file_name, repo_of, run_of, write_card};
 use crate::config::RopeScaling;
+use crate::free_space::require;
 use crate::gguf::{
     GgmlType, GgufReport, GgufWriteError, Metadata, Planned, ROPE_FREQS, RowSource, Rows, Value, VocabularyError,
     permute, plan, quantization_keys, sort, vocabulary_from_hf, write_mix,
 };
+use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError, QUANTIZATION_FILES, read_json};
+use crate::model_dir::{ModelDir, ModelDirError, QUANTIZATION_FILES, WEIGHTS_INDEX, read_json};
 use crate::names::gguf_name;
 use crate::quantized::QUANTIZATION_CONFIG;
-use crate::safetensors::AnyError;
+use crate::safetensors::{AnyError, WriteError};
+use crate::shards::{is_cut, write_weights};
+use crate::tensor::TensorInfo;
 
 /// Why an export failed; nothing is left at its target.
 #[derive(Debug, thiserror::Error)]
@@ -31,29 +36,51 @@ pub enum ExportError {
     Adapter(#[from] AdapterError),
     #[error("failed to carry the tokenizer over")]
     Vocabulary(#[from] VocabularyError),
+    #[error("failed to write the weights")]
+    Weights(#[from] WriteError),
     #[error("failed to write the GGUF file")]
     Gguf(#[from] GgufWriteError),
     #[error("failed to write `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Copies the model folder to `to` with a manifest that says where it came from. A folder with anything in it is not
-/// overwritten.
-pub fn export_hf(model: &ModelDir, to: &Path) -> Result<(), ExportError> {
+/// Copies the model folder to `to`, its weights in files of at most `shard_size` bytes, with a manifest that says where it
+/// came from. A folder with anything in it is not overwritten.
+pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let weights_sha256 = model.weights_sha256()?;
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
     copy_companions(model, folder.path())?;
-    for name in model.weight_files() {
-        copy(&model.path, folder.path(), name)?;
-    }
-    if model.weight_files().count() > 1 {
-        copy(&model.path, folder.path(), crate::model_dir::WEIGHTS_INDEX)?;
-    }
+    write_or_copy_weights(model, folder.path(), shard_size)?;
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
+    let card = Card {
+        name: &name_of(to),
+        license: license.as_deref(),
+        base: Some(&model.path),
+        repo: repo_of(&model.path),
+        kind: CardKind::Copied,
+        made_of: vec![(format!("model `{}`", file_name(&model.path)), weights_sha256.clone())],
+    };
+    write_card(folder.path(), &card).map_err(io_error)?;
     let origin = Origin::Export { model: model.path.display().to_string(), weights_sha256 };
     Manifest::write(folder.path(), name_of(to), license, origin).map_err(io_error)?;
     folder.commit().map_err(io_error)
+}
+
+/// Files that are cut as they would be written keep their bytes, and so the hash that adapters know their base by.
+fn write_or_copy_weights(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
+    if !is_cut(model, shard_size) {
+        return Ok(write_weights(to, &model.infos(), shard_size, &mut |name| Ok(model.tensor(name)?))?);
+    }
+    let bytes = model.infos().iter().map(TensorInfo::bytes).sum();
+    require(to, bytes).map_err(|source| ExportError::Io { path: to.into(), source })?;
+    for name in model.weight_files() {
+        copy(&model.path, to, name)?;
+    }
+    if model.weight_files().count() > 1 {
+        copy(&model.path, to, WEIGHTS_INDEX)?;
+    }
+    Ok(())
 }
 
 /// Reads the adapter, which checks it, and writes PEFT's two files to `to`, with its chat template where it has one.
@@ -65,7 +92,23 @@ pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     if adapter_dir.join(CHAT_TEMPLATE).is_file() {
         copy(adapter_dir, folder.path(), CHAT_TEMPLATE)?;
     }
+    write_card(folder.path(), &adapter_card(adapter_dir, &config, &name_of(to)).map_err(io_error)?)
+        .map_err(io_error)?;
     folder.commit().map_err(io_error)
+}
+
+fn adapter_card<'a>(adapter: &'a Path, config: &'a AdapterConfig, name: &'a str) -> io::Result<Card<'a>> {
+    let base = config.base_model_name_or_path.as_deref().map(Path::new);
+    let mut made_of = Vec::new();
+    if let (Some(base), Some(trained)) = (base, &config.afina) {
+        made_of.push((format!("base `{}`", file_name(base)), trained.base_sha256.clone()));
+    }
+    made_of.push((format!("adapter `{}`", file_name(adapter)), sha256_file(&adapter.join(ADAPTER_WEIGHTS))?));
+    made_of.extend(run_of(adapter));
+    // What other tools write there is a repo of the hub, unless it is a folder.
+    let named = |base: &&Path| !base.exists() && base.is_relative() && base.components().count() == 2;
+    let repo = base.and_then(|base| repo_of(base).or_else(|| Some(base).filter(named)?.to_str().map(str::to_owned)));
+    Ok(Card { name, license: None, base, repo, kind: CardKind::Adapter, made_of })
 }
 
 /// Writes the model as one GGUF file with its whole tokenizer, its chat template and every end-of-turn token: the file that
@@ -109,20 +152,22 @@ pub fn export_gguf(
         tensors.push(plan(mix, &shape_of_mix, ROPE_FREQS, &[config.head_dim / 2], Format::F32.into()));
     }
     sort(&mut tensors);
-    let mut source = Source { model, hf_names, scaling, name: String::new(), values: Vec::new() };
+    let mut source =
+        Source { model, hf_names, scaling, bytes: Vec::new(), values: Vec::new(), decoded: Default::default() };
     Ok(write_mix(to, &metadata, mix, &tensors, &mut source, measure, progress)?)
 }
 
-/// Rows of a folder's tensors, in GGUF's order.
+/// Rows of a folder's tensors, in GGUF's order, read as they are asked for.
 struct Source<'a> {
     model: &'a ModelDir,
     /// Hugging Face's names by GGUF's.
     hf_names: HashMap<String, String>,
     /// What `rope_freqs.weight` holds.
     scaling: Vec<f32>,
-    /// The tensor that `values` are of.
-    name: String,
+    bytes: Vec<u8>,
     values: Vec<f32>,
+    /// Hugging Face's name and the values of a tensor that is stored quantized, and so is decoded whole.
+    decoded: (String, Vec<f32>),
 }
 
 impl RowSource for Source<'_> {
@@ -130,29 +175,37 @@ impl RowSource for Source<'_> {
         if name == ROPE_FREQS {
             return Ok(Rows::Values(&self.scaling));
         }
-        let hf_name = self.hf_names.get(name).ok_or("an unknown name")?;
-        if self.name != name {
-            self.values = Vec::new(); // before the next tensor is read
-            self.values = self.read(hf_name)?;
-            self.name = name.to_owned();
+        let hf_name = self.hf_names.get(name).ok_or("an unknown name")?.clone();
+        if !name.ends_with("attn_q.weight") && !name.ends_with("attn_k.weight") {
+            self.read(&hf_name, rows)?;
+            return Ok(Rows::Values(&self.values));
         }
-        let shape = &self.model.info(hf_name).ok_or("an unknown name")?.shape;
-        let columns = shape.last().copied().unwrap_or(0);
-        Ok(Rows::Values(&self.values[rows.start * columns..rows.end * columns]))
+        // Rows change places inside their head: whole heads are read.
+        let head_dim = self.model.config.head_dim;
+        let heads = rows.start / head_dim..rows.end.div_ceil(head_dim);
+        self.read(&hf_name, heads.start * head_dim..heads.end * head_dim)?;
+        self.values = permute(&self.values, heads.len(), head_dim);
+        let columns = self.values.len() / (heads.len() * head_dim);
+        let skipped = rows.start - heads.start * head_dim;
+        Ok(Rows::Values(&self.values[skipped * columns..(skipped + rows.len()) * columns]))
     }
 }
 
 impl Source<'_> {
-    fn read(&self, name: &str) -> Result<Vec<f32>, AnyError> {
-        let config = &self.model.config;
-        let values = self.model.tensor(name)?.to_f32()?;
-        Ok(if name.ends_with("q_proj.weight") {
-            permute(&values, config.num_attention_heads, config.head_dim)
-        } else if name.ends_with("k_proj.weight") {
-            permute(&values, config.num_key_value_heads, config.head_dim)
-        } else {
-            values
-        })
+    /// Reads rows into `values`.
+    fn read(&mut self, hf_name: &str, rows: Range<usize>) -> Result<(), AnyError> {
+        if !self.model.is_quantized(hf_name) {
+            return Ok(self.model.rows(hf_name, rows, &mut self.bytes, &mut self.values)?);
+        }
+        if self.decoded.0 != hf_name {
+            self.decoded.1 = Vec::new(); // before the next tensor is read
+            self.decoded = (hf_name.to_owned(), self.model.tensor(hf_name)?.to_f32()?);
+        }
+        let info = self.model.info(hf_name).ok_or("an unknown name")?;
+        let columns = info.shape.last().copied().unwrap_or(0);
+        self.values.clear();
+        self.values.extend_from_slice(&self.decoded.1[rows.start * columns..rows.end * columns]);
+        Ok(())
     }
 }
 
@@ -193,29 +246,30 @@ fn general_metadata(model: &ModelDir, to: &Path) -> Vec<(String, Value)> {
     metadata
 }
 
-/// Copies every file of the model folder but weights and manifest.
+/// Copies every file of the model folder but weights and manifest; its card gives its place to one of the new weights.
 pub(crate) fn copy_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDirError> {
-    for name in model.companion_files()? {
-        copy(&model.path, to, &name)?;
-    }
-    Ok(())
+    copy_those(model, to, &|_| true)
 }
 
 /// As [`copy_companions`], for a folder whose weights are plain whatever the model's are: config.json without
 /// `quantization_config`, and no other file that would tell of a quantization.
 pub fn copy_plain_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDirError> {
-    for name in model.companion_files()? {
-        if name == "config.json" {
-            let mut config = read_json(&model.path.join(&name))?;
-            if config.as_object_mut().and_then(|config| config.remove(QUANTIZATION_CONFIG)).is_some() {
-                let path = to.join(&name);
-                write_file(&path, format!("{config:#}\n").as_bytes())
-                    .map_err(|source| ModelDirError::Io { path, source })?;
-                continue;
-            }
-        }
-        if !QUANTIZATION_FILES.contains(&name.as_str()) {
-            copy(&model.path, to, &name)?;
+    copy_those(model, to, &|name| !QUANTIZATION_FILES.contains(&name))?;
+    let path = to.join("config.json");
+    let mut config = read_json(&path)?;
+    if config.as_object_mut().and_then(|config| config.remove(QUANTIZATION_CONFIG)).is_some() {
+        write_file(&path, format!("{config:#}\n").as_bytes()).map_err(|source| ModelDirError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+fn copy_those(model: &ModelDir, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), ModelDirError> {
+    let names = model.companion_files()?;
+    for name in names.iter().filter(|name| wanted(name)) {
+        match name.as_str() {
+            CARD if names.iter().any(|name| name == BASE_CARD) => {} // of a copy of the base: ours
+            CARD => copy_as(&model.path, to, CARD, BASE_CARD)?,
+            name => copy(&model.path, to, name)?,
         }
     }
     Ok(())
@@ -223,12 +277,16 @@ pub fn copy_plain_companions(model: &ModelDir, to: &Path) -> Result<(), ModelDir
 
 /// Copies one file and sees it to the disk.
 pub(crate) fn copy(from: &Path, to: &Path, name: &str) -> Result<(), ModelDirError> {
-    let target = to.join(name);
-    let copied = fs::copy(from.join(name), &target).and_then(|_| File::open(&target)?.sync_all());
-    copied.map_err(|source| ModelDirError::Io { path: from.join(name), source })
+    copy_as(from, to, name, name)
 }
 
-fn name_of(path: &Path) -> String {
+fn copy_as(from: &Path, to: &Path, name: &str, new_name: &str) -> Result<(), ModelDirError> {
+    let target = to.join(new_name);
+    let copied = fs::copy(from.join(name), &target).and_then(|_| File::open(&target)?.sync_all());
+    copied.map_err(|source| ModelDirError::Copy { path: from.join(name), source })
+}
+
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -237,6 +295,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::SHARD_SIZE;
     use crate::gguf::{GgufFile, TokenType, Vocabulary, gguf_to_hf, quantize_gguf};
     use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
 
@@ -355,19 +414,39 @@ mod tests {
         write_file(&folder.join("LICENSE"), b"text").unwrap();
         write_file(&folder.join("optimizer.bin"), b"not this").unwrap();
         let model = ModelDir::open(&folder).unwrap();
-        export_hf(&model, &out).unwrap();
+        export_hf(&model, &out, SHARD_SIZE).unwrap();
         let copy = ModelDir::open(&out).unwrap();
         assert_eq!(copy.weights_sha256().unwrap(), model.weights_sha256().unwrap());
         let manifest = copy.origin().unwrap().unwrap();
         manifest.verify(&out).unwrap();
         let names: Vec<_> = manifest.files.keys().map(String::as_str).collect();
-        assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
-        assert!(export_hf(&model, &out).is_err(), "nothing is overwritten");
+        let copied =
+            ["LICENSE", "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        assert_eq!(names, copied);
+        assert!(export_hf(&model, &out, SHARD_SIZE).is_err(), "nothing is overwritten");
+
+        // The base's card goes along under another name, however often the weights are copied.
+        write_file(&folder.join("README.md"), b"The base's own.").unwrap();
+        let (second, third) = (dir.path().join("second"), dir.path().join("third"));
+        export_hf(&model, &second, 100_000).unwrap();
+        export_hf(&ModelDir::open(&second).unwrap(), &third, 100_000).unwrap();
+        for (folder, name) in [(&second, "second"), (&third, "third")] {
+            let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(read("BASE_README.md"), "The base's own.");
+            assert!(read("README.md").contains(&format!("\n# {name}\n")));
+            let sharded = ModelDir::open(folder).unwrap();
+            assert_eq!(sharded.weight_files().count(), 4);
+            for tensor in model.tensor_names() {
+                assert_eq!(sharded.tensor(tensor).unwrap(), model.tensor(tensor).unwrap());
+            }
+        }
+        let weights = |folder: &Path| ModelDir::open(folder).unwrap().weights_sha256().unwrap();
+        assert_eq!(weights(&third), weights(&second), "files that are cut already keep their bytes");
 
         let adapter = dir.path().join("adapter");
         tiny_adapter(&adapter);
         export_peft(&adapter, &dir.path().join("peft")).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("peft")).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(dir.path().join("peft")).unwrap().count(), 3);
         write_file(&adapter.join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
         export_peft(&adapter, &dir.path().join("peft2")).unwrap();
         assert_eq!(fs::read(dir.path().join("peft2").join(CHAT_TEMPLATE)).unwrap(), b"{{ tools }}");

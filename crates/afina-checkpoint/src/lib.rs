@@ -4,6 +4,7 @@
 //! MLX's and GGUF's live in [`names`] alone. Start with [`ModelDir`], a model folder, and [`pull`], which makes one.
 
 pub mod atomic;
+mod free_space;
 pub mod hash;
 pub mod manifest;
 mod positioned;
@@ -15,16 +16,19 @@ pub mod quantized;
 pub mod safetensors;
 mod same_file;
 mod shard_index;
+pub mod shards;
 mod stored;
 pub mod tensor;
 mod weights;
 
 pub mod adapter;
 mod adapter_formats;
+mod card;
 pub mod export;
 pub mod gguf;
 pub mod inspect;
 pub mod merge;
+pub mod ollama;
 pub mod pull;
 pub mod run_dir;
 
@@ -54,10 +58,12 @@ pub use merge::{
 };
 pub use model_dir::{ModelDir, ModelDirError};
 pub use names::{LINEAR_MODULES, module_path, parse_module_path};
+pub use ollama::{added_bos, export_ollama};
 pub use pull::{HubError, HubSettings, PullError, PullEvent, PullRequest, Token, pull};
 pub use quantized::{Nf4Error, Nf4Report, Nf4Tensor, Quantization, QuantizationError, quantize_nf4};
 pub use run_dir::RunDir;
 pub use safetensors::{ReadError, SafetensorsFile, WriteError, write_safetensors, write_tensors};
 pub use same_file::is_same_file;
+pub use shards::{SHARD_SIZE, write_weights};
 pub use tensor::{Dtype, RawTensor, TensorError, TensorInfo};
 pub use weights::{Weights, WeightsError, open_weights};

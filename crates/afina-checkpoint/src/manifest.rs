@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::write_file;
-use crate::hash::sha256_file;
+use crate::hash::{sha256_file, sha256_hex};
 
 /// The file's name in a model folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -140,6 +140,12 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// SHA-256 of the folder's weights, as [`crate::ModelDir::weights_sha256`] says.
+    pub fn weights_sha256(&self) -> String {
+        let weights = self.files.iter().filter(|(name, _)| name.ends_with(".safetensors"));
+        weights_sha256(weights.map(|(name, file)| (name.as_str(), file.sha256.clone())))
+    }
+
     /// Reads a folder's manifest; `None` if it has none.
     pub fn read(folder: &Path) -> Result<Option<Manifest>, ManifestError> {
         let path = folder.join(MANIFEST);
@@ -174,6 +180,17 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// The SHA-256 of a weights file; of several, that of the lines `<sha256>  <name>` that `sha256sum` would print.
+pub(crate) fn weights_sha256<'a>(files: impl Iterator<Item = (&'a str, String)>) -> String {
+    let files: Vec<_> = files.collect();
+    match &files[..] {
+        [(_, sha256)] => sha256.clone(),
+        _ => {
+            sha256_hex(files.iter().map(|(name, sha256)| format!("{sha256}  {name}\n")).collect::<String>().as_bytes())
+        }
     }
 }
 

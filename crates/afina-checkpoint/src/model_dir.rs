@@ -3,20 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::{ConfigError, LlamaConfig};
-use crate::hash::{sha256_file, sha256_hex};
-use crate::manifest::{Manifest, ManifestError};
+use crate::hash::sha256_file;
+use crate::manifest::{Manifest, ManifestError, weights_sha256};
 use crate::names::expected_tensors;
 use crate::quantized::{self, Parts, Quantization, QuantizationError};
 use crate::safetensors::{ReadError, SafetensorsFile};
 use crate::shard_index::ShardIndex;
 use crate::stored::StoredTensors;
-use crate::tensor::{RawTensor, TensorInfo};
+use crate::tensor::{RawTensor, TensorError, TensorInfo};
 
 /// The weights of a folder that has one file of them.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -30,6 +31,8 @@ pub enum ModelDirError {
     NotModel { path: PathBuf, missing: &'static str },
     #[error("failed to read `{}`", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("failed to copy `{}`", path.display())]
+    Copy { path: PathBuf, source: io::Error },
     #[error("`{}` is not valid JSON", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
     #[error("`{}` does not describe a usable model", path.display())]
@@ -53,6 +56,8 @@ pub enum ModelDirError {
     MissingTensor { path: PathBuf, name: String },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
     Shape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error(transparent)]
+    NotFloat(#[from] TensorError),
     #[error("tensor `{name}` is not one of a Llama model of {layers} layers")]
     ForeignTensor { name: String, layers: usize },
     #[error("`{}` has quantized weights that cannot be used", path.display())]
@@ -141,6 +146,12 @@ impl ModelDir {
         self.quantized.get(name).map(|parts| &parts.info).or_else(|| self.stored.info(name))
     }
 
+    /// Dtype and shape of each, in the same order.
+    pub fn infos(&self) -> Vec<TensorInfo> {
+        let info = |name: &String| self.info(name).expect("`open` has checked every tensor").clone();
+        self.names.iter().map(info).collect()
+    }
+
     /// What a tensor is stored as, `F32` or `NF4`, and the bytes that it takes in the files.
     pub fn stored_as(&self, name: &str) -> Option<(String, u64)> {
         if let (Some(parts), Some(quantization)) = (self.quantized.get(name), self.quantization) {
@@ -164,23 +175,55 @@ impl ModelDir {
         }
     }
 
+    /// Whether a tensor is stored quantized, and can only be had whole.
+    pub(crate) fn is_quantized(&self, name: &str) -> bool {
+        self.quantized.contains_key(name)
+    }
+
+    /// Reads some rows of a tensor that is stored plain, in F32: `bytes` holds what lies in the file, `values` what it means.
+    ///
+    /// # Panics
+    /// If the tensor has fewer rows.
+    pub(crate) fn rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        bytes: &mut Vec<u8>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), ModelDirError> {
+        let missing = || ModelDirError::MissingTensor { path: self.path.clone(), name: name.into() };
+        let file = self.stored.file_of(name).ok_or_else(missing)?;
+        let info = file.info(name).ok_or_else(missing)?;
+        if !info.dtype.is_float() {
+            return Err(TensorError::NotFloat { name: name.into(), dtype: info.dtype }.into());
+        }
+        let columns = info.shape.last().copied().unwrap_or(1);
+        let row_bytes = columns * info.dtype.size();
+        bytes.resize(rows.len() * row_bytes, 0);
+        file.read_at(name, rows.start * row_bytes, bytes)?;
+        values.resize(rows.len() * columns, 0.0);
+        info.dtype.decode(bytes, values);
+        Ok(())
+    }
+
     /// The names of the weights files in the folder.
     pub fn weight_files(&self) -> impl Iterator<Item = &str> {
         self.stored.files.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The name of the file that holds a tensor.
+    pub(crate) fn weight_file(&self, tensor: &str) -> Option<&str> {
+        self.stored.name_of_file(tensor)
+    }
+
     /// SHA-256 of the weights file; of shards, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
     pub fn weights_sha256(&self) -> Result<String, ModelDirError> {
-        let mut lines = String::new();
-        for (name, _) in &self.stored.files {
+        let mut files = Vec::with_capacity(self.stored.files.len());
+        for name in self.weight_files() {
             let path = self.path.join(name);
-            let sha256 = sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?;
-            if self.stored.files.len() == 1 {
-                return Ok(sha256);
-            }
-            lines.push_str(&format!("{sha256}  {name}\n"));
+            files.push((name, sha256_file(&path).map_err(|source| ModelDirError::Io { path, source })?));
         }
-        Ok(sha256_hex(lines.as_bytes()))
+        Ok(weights_sha256(files.into_iter()))
     }
 
     /// The tokens that end an answer: generation_config.json's, else config.json's.

@@ -13,6 +13,7 @@ use ::safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
 use crate::atomic::AtomicFile;
+use crate::free_space::require;
 use crate::positioned::read_exact_at;
 use crate::tensor::{Dtype, RawTensor, TensorInfo};
 
@@ -111,14 +112,26 @@ impl SafetensorsFile {
 
     /// Reads one tensor; any number of threads may read at once.
     pub fn read(&self, name: &str) -> Result<RawTensor, ReadError> {
-        let (info, offset) =
-            self.tensors.get(name).ok_or_else(|| ReadError::Missing { path: self.path.clone(), name: name.into() })?;
+        let info = self.info(name).ok_or_else(|| self.missing(name))?;
         // `open` has checked that shape × size does not overflow and lies inside the file.
-        let length = info.shape.iter().product::<usize>() * info.dtype.size();
-        let mut bytes = vec![0; length];
-        read_exact_at(&self.file, &mut bytes, self.data_start + offset)
-            .map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
+        let mut bytes = vec![0; info.bytes() as usize];
+        self.read_at(name, 0, &mut bytes)?;
         Ok(RawTensor { name: name.into(), dtype: info.dtype, shape: info.shape.clone(), bytes })
+    }
+
+    /// Fills `bytes` with a part of a tensor, from its byte `start` on.
+    ///
+    /// # Panics
+    /// If the tensor ends before.
+    pub fn read_at(&self, name: &str, start: usize, bytes: &mut [u8]) -> Result<(), ReadError> {
+        let (info, offset) = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        assert!((start + bytes.len()) as u64 <= info.bytes(), "a part of `{name}` is read");
+        read_exact_at(&self.file, bytes, self.data_start + offset + start as u64)
+            .map_err(|source| ReadError::Io { path: self.path.clone(), source })
+    }
+
+    fn missing(&self, name: &str) -> ReadError {
+        ReadError::Missing { path: self.path.clone(), name: name.into() }
     }
 }
 
@@ -180,6 +193,7 @@ pub fn write_safetensors(
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
+    require(path, (8 + header.len() + offset) as u64).map_err(io_error)?;
     let mut file = AtomicFile::create(path).map_err(io_error)?;
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io_error)?;
     file.write_all(&header).map_err(io_error)?;

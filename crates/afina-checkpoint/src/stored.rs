@@ -26,11 +26,21 @@ impl StoredTensors {
     }
 
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.files[*self.places.get(name)?].1.info(name)
+        self.file_of(name)?.info(name)
+    }
+
+    /// The file that has a tensor of this name.
+    pub(crate) fn file_of(&self, name: &str) -> Option<&SafetensorsFile> {
+        Some(&self.files[*self.places.get(name)?].1)
+    }
+
+    /// The name of that file.
+    pub(crate) fn name_of_file(&self, name: &str) -> Option<&str> {
+        Some(&self.files[*self.places.get(name)?].0)
     }
 
     /// `None` if no file has a tensor of this name.
     pub(crate) fn read(&self, name: &str) -> Option<Result<RawTensor, ReadError>> {
-        Some(self.files[*self.places.get(name)?].1.read(name))
+        Some(self.file_of(name)?.read(name))
     }
 }

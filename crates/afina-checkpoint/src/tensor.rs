@@ -48,11 +48,6 @@ impl Dtype {
         }
     }
 
-    /// Whether its values are read as F32.
-    pub fn is_float(self) -> bool {
-        self == Dtype::F64 || self.format().is_some()
-    }
-
     /// The format of ggml that is the same, if there is one.
     fn format(self) -> Option<Format> {
         match self {
@@ -60,6 +55,46 @@ impl Dtype {
             Dtype::F16 => Some(Format::F16),
             Dtype::BF16 => Some(Format::BF16),
             _ => None,
+        }
+    }
+
+    /// Whether values of it are numbers that can be had in F32.
+    pub fn is_float(self) -> bool {
+        self == Dtype::F64 || self.format().is_some()
+    }
+
+    /// Values of a float dtype in F32 (F64 is rounded, the others are widened).
+    ///
+    /// # Panics
+    /// If it is not a float dtype, or the bytes are not of as many values.
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut [f32]) {
+        assert_eq!(bytes.len(), values.len() * self.size(), "bytes of all values");
+        match self.format() {
+            Some(format) => format.decode(bytes, values.len(), values).expect("as many bytes as were checked above"),
+            None => {
+                assert_eq!(self, Dtype::F64, "a float dtype");
+                for (bytes, value) in bytes.as_chunks::<8>().0.iter().zip(values) {
+                    *value = f64::from_le_bytes(*bytes) as f32;
+                }
+            }
+        }
+    }
+
+    /// Rounds values to a float dtype. A value that is not finite, or is not once it is rounded, is refused by its index.
+    ///
+    /// # Panics
+    /// As [`Dtype::decode`].
+    pub(crate) fn encode(self, values: &[f32], bytes: &mut [u8]) -> Result<(), FormatError> {
+        match self.format() {
+            Some(format) => format.encode(values, values.len(), bytes),
+            None => {
+                assert_eq!(self, Dtype::F64, "a float dtype");
+                copy(values, bytes, |value| f64::from(value).to_le_bytes());
+                match values.iter().position(|value| !value.is_finite()) {
+                    Some(index) => Err(FormatError::NotFinite { index, value: values[index] }),
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -88,6 +123,11 @@ impl TensorInfo {
     /// Number of elements, or `None` if it does not fit in memory's addresses.
     pub fn elements(&self) -> Option<usize> {
         elements(&self.shape)
+    }
+
+    /// Bytes in a file; as many as there can be for a shape that no file holds.
+    pub fn bytes(&self) -> u64 {
+        self.elements().map_or(u64::MAX, |count| (count as u64).saturating_mul(self.dtype.size() as u64))
     }
 }
 
@@ -139,7 +179,7 @@ impl RawTensor {
         assert_eq!(elements(&shape), Some(values.len()), "shape {shape:?} holds all values");
         let name = name.into();
         let mut bytes = vec![0; values.len() * dtype.size()];
-        match encode(dtype, values, &mut bytes) {
+        match dtype.encode(values, &mut bytes) {
             Ok(()) => Ok(RawTensor { name, dtype, shape, bytes }),
             Err(source) => Err(TensorError::Encode { name, dtype, source }),
         }
@@ -157,7 +197,7 @@ impl RawTensor {
             return Err(TensorError::NotFloat { name: self.name.clone(), dtype: self.dtype });
         }
         let mut values = vec![0.0; count];
-        decode(self.dtype, &self.bytes, &mut values);
+        self.dtype.decode(&self.bytes, &mut values);
         Ok(values)
     }
 
@@ -185,40 +225,6 @@ impl RawTensor {
     /// The header entry of this tensor.
     pub fn info(&self) -> TensorInfo {
         TensorInfo { name: self.name.clone(), dtype: self.dtype, shape: self.shape.clone() }
-    }
-}
-
-/// The values of as many `bytes`, in F32 (F64 is rounded, the others are widened).
-///
-/// # Panics
-/// If the dtype is not a float dtype, or the lengths do not go together.
-pub(crate) fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
-    match dtype.format() {
-        Some(format) => format.decode(bytes, values.len(), values).expect("as many bytes as values"),
-        None => {
-            assert!(dtype == Dtype::F64 && bytes.len() == 8 * values.len(), "a float dtype, as many bytes as values");
-            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(8)) {
-                *value = f64::from_le_bytes(bytes.try_into().expect("chunks of 8")) as f32;
-            }
-        }
-    }
-}
-
-/// Rounds values to `dtype`. A value that is not finite, or is not once it is rounded, is refused by its index.
-///
-/// # Panics
-/// As [`decode`].
-pub(crate) fn encode(dtype: Dtype, values: &[f32], bytes: &mut [u8]) -> Result<(), FormatError> {
-    match dtype.format() {
-        Some(format) => format.encode(values, values.len(), bytes),
-        None => {
-            assert_eq!(dtype, Dtype::F64, "a float dtype");
-            copy(values, bytes, |value| f64::from(value).to_le_bytes());
-            match values.iter().position(|value| !value.is_finite()) {
-                Some(index) => Err(FormatError::NotFinite { index, value: values[index] }),
-                None => Ok(()),
-            }
-        }
     }
 }
 

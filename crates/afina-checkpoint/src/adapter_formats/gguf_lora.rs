@@ -10,11 +10,7 @@ use std::path::Path;
 use afina_quant::format::Format;
 
 use super::factors::{alpha_of, fold, is_same, shared};
-<<<<<<< HEAD
-use super::{AdapterFormatError, Pairs, PlainAdapter, named, peft_config};
-=======
-use super::{Adapter, AdapterFormatError, Pair, Pairs, named, peft_config};
->>>>>>> adapters
+use super::{AdapterFormatError, Pair, Pairs, PlainAdapter, named, peft_config};
 use crate::adapter::{AdapterConfig, AdapterError, LoraTensors};
 use crate::config::LlamaConfig;
 use crate::gguf::{GgufError, GgufFile, GgufTensor, Value, permute, unpermute, write_gguf};
@@ -91,13 +87,8 @@ fn config_of(gguf: &GgufFile, alpha: f64, pairs: &[Pair<&GgufTensor>]) -> Result
     let is_one = alpha == 0.0;
     let lora_alpha = if is_one { alpha_of(1.0, r) } else { alpha };
     let mut config = peft_config(r, lora_alpha, &modules, base, Some(&trained_with.into()));
-<<<<<<< HEAD
-    for (module, a, _) in pairs.iter().filter(|(_, a, _)| a.shape[0] != r) {
-        config.rank_pattern.push(module.clone(), a.shape[0]);
-=======
     for Pair { module, a, .. } in pairs.iter().filter(|pair| pair.a.shape[0] != r) {
-        config.rank_pattern.insert(module.clone(), a.shape[0]);
->>>>>>> adapters
+        config.rank_pattern.push(module.clone(), a.shape[0]);
         if is_one {
             config.alpha_pattern.push(module.clone(), alpha_of(1.0, a.shape[0]));
         }

@@ -11,11 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::factors::{alpha_of, fold, folded_dtype, is_same, shared, transposed, with_rows};
 use super::{
-<<<<<<< HEAD
-    AdapterFormatError, Pairs, PlainAdapter, commit, named, new_folder, peft_config, read_template, write_template,
-=======
-    Adapter, AdapterFormatError, Pair, Pairs, commit, named, new_folder, peft_config, read_template, write_template,
->>>>>>> adapters
+    AdapterFormatError, Pair, Pairs, PlainAdapter, commit, named, new_folder, peft_config, read_template,
+    write_template,
 };
 use crate::adapter::{ADAPTER_CONFIG, AdapterConfig, AdapterError, LoraTensors};
 use crate::atomic::write_file;

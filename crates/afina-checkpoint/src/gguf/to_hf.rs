@@ -1,6 +1,6 @@
 //! A GGUF file into a Hugging Face model folder: config, tokenizer with its template, weights in F32.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use super::types::GgmlType;
 use super::vocabulary::{Vocabulary, VocabularyError};
 use crate::atomic::write_file;
 use crate::config::{ConfigError, LlamaConfig, RopeScaling};
-use crate::model_dir::WEIGHTS;
 use crate::names::{expected_tensors, gguf_name};
-use crate::safetensors::{WriteError, write_safetensors};
+use crate::safetensors::WriteError;
+use crate::shards::{SHARD_SIZE, write_weights};
 use crate::tensor::{Dtype, RawTensor, TensorInfo};
 
 /// Why a GGUF file cannot become a model folder.
@@ -62,9 +62,8 @@ pub fn gguf_to_hf(gguf: &GgufFile, folder: &Path, progress: &mut dyn FnMut(usize
     }
     write_json(&folder.join("tokenizer.json"), &tokenizer, false)?;
 
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut done = 0;
-    write_safetensors(&folder.join(WEIGHTS), &infos, &metadata, &mut |name| {
+    write_weights(folder, &infos, SHARD_SIZE, &mut |name| {
         let shape = infos.iter().find(|info| info.name == name).map(|info| info.shape.clone());
         let tensor = RawTensor::from_f32(name, shape.ok_or("an unknown name")?, &weights(gguf, &config, name)?);
         done += 1;

@@ -7,6 +7,7 @@ use afina_quant::format::{Format, FormatError};
 
 use super::types::{GgmlType, Value};
 use crate::atomic::AtomicFile;
+use crate::free_space::require;
 use crate::safetensors::AnyError;
 
 /// What tensors are aligned to; the format's default, so it needs no key.
@@ -128,8 +129,9 @@ pub(crate) fn write_entries(
     data: &mut dyn FnMut(usize, &mut TensorSink<'_>) -> Result<(), GgufWriteError>,
 ) -> Result<(), GgufWriteError> {
     let alignment = metadata.alignment.unwrap_or(ALIGNMENT);
-    let header = header(metadata, tensors, alignment)?;
+    let (header, bytes) = header(metadata, tensors, alignment)?;
     let io_error = |source| GgufWriteError::Io { path: path.into(), source };
+    require(path, bytes).map_err(io_error)?;
     let mut file = AtomicFile::create(path).map_err(io_error)?;
     file.write_all(&header).map_err(io_error)?;
     for (index, tensor) in tensors.iter().enumerate() {
@@ -143,7 +145,8 @@ pub(crate) fn write_entries(
     file.commit().map_err(io_error)
 }
 
-fn header(metadata: &Metadata, tensors: &[Entry], alignment: u64) -> Result<Vec<u8>, GgufWriteError> {
+/// What stands before the tensors, and how long the file will be.
+fn header(metadata: &Metadata, tensors: &[Entry], alignment: u64) -> Result<(Vec<u8>, u64), GgufWriteError> {
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
@@ -166,7 +169,8 @@ fn header(metadata: &Metadata, tensors: &[Entry], alignment: u64) -> Result<Vec<
         offset += bytes.next_multiple_of(alignment);
     }
     out.resize((out.len() as u64).next_multiple_of(alignment) as usize, 0);
-    Ok(out)
+    let bytes = out.len() as u64 + offset;
+    Ok((out, bytes))
 }
 
 fn push_string(out: &mut Vec<u8>, text: &str) {

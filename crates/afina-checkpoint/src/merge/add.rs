@@ -3,7 +3,7 @@
 use afina_quant::format::FormatError;
 use rayon::prelude::*;
 
-use crate::tensor::{Dtype, RawTensor, TensorError, decode, encode};
+use crate::tensor::{Dtype, RawTensor, TensorError};
 
 /// Values of a weight that a thread takes at once.
 const PIECE: usize = 16 * 1024;
@@ -84,10 +84,10 @@ pub(super) fn add(
             let unchanged = if before == dtype {
                 None
             } else {
-                encode(dtype, &weight, out).map_err(behind)?;
+                dtype.encode(&weight, out).map_err(behind)?;
                 Some(decoded(dtype, out))
             };
-            encode(dtype, &changed, out).map_err(behind)?;
+            dtype.encode(&changed, out).map_err(behind)?;
             let rounded = decoded(dtype, out);
             Ok(Sums::over(&weight, &changed, &rounded, unchanged.as_deref().unwrap_or(&weight), trained.as_deref()))
         })
@@ -104,7 +104,7 @@ pub(super) fn add(
 
 fn decoded(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let mut values = vec![0.0; bytes.len() / dtype.size()];
-    decode(dtype, bytes, &mut values);
+    dtype.decode(bytes, &mut values);
     values
 }
 

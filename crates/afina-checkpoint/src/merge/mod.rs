@@ -15,10 +15,12 @@ use serde::Serialize;
 
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterConfig, AdapterError, template_of};
 use crate::atomic::{AtomicDir, write_file};
+use crate::card::{Card, CardKind, file_name, repo_of, run_of, write_card};
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, MergedAdapter, Origin};
-use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS};
-use crate::safetensors::{WriteError, write_safetensors};
+use crate::model_dir::{ModelDir, ModelDirError};
+use crate::safetensors::WriteError;
+use crate::shards::write_weights;
 use crate::tensor::{Dtype, RawTensor, TensorError, TensorInfo};
 use add::{Sums, add};
 pub use combination::{Combination, MajoritySign};
@@ -37,6 +39,8 @@ pub struct MergeOptions<'a> {
     pub original: Option<&'a ModelDir>,
     /// Float dtype of the merged weights; the base's own without.
     pub dtype: Option<Dtype>,
+    /// The most bytes of weights in a file.
+    pub shard_size: u64,
 }
 
 /// What a merge did.
@@ -158,8 +162,7 @@ pub fn merge(
     let by_name: BTreeMap<&str, &Target> = targets.iter().map(|target| (target.name.as_str(), target)).collect();
     let mut measured: BTreeMap<&str, Sums> = BTreeMap::new();
     let mut done = 0;
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.path().join(WEIGHTS), &infos, &metadata, &mut |name| {
+    write_weights(folder.path(), &infos, options.shard_size, &mut |name| {
         let target = by_name[name];
         let dtype = dtype_of(&target.source);
         let mut tensor = RawTensor { name: name.to_owned(), ..onto.tensor(&target.source)? };
@@ -181,16 +184,31 @@ pub fn merge(
         let sha256 = sha256_file(&adapter.path.join(ADAPTER_WEIGHTS)).map_err(io_error)?;
         merged_adapters.push(MergedAdapter { path: path.display().to_string(), sha256, weight: *weight });
     }
+    let matches: Option<Vec<bool>> = adapters.iter().map(|adapter| trained_on(&adapter.config, &base_sha256)).collect();
+    let report = report(&infos, &measured, options.original.is_some(), untied, matches);
+    let license = base.origin().ok().flatten().and_then(|manifest| manifest.license);
+    let mut made_of = vec![(format!("base `{}`", file_name(&base.path)), base_sha256.clone())];
+    for (adapter, merged) in adapters.iter().zip(&merged_adapters) {
+        let weight = if merged.weight == 1.0 { String::new() } else { format!(", times {}", merged.weight) };
+        made_of.push((format!("adapter `{}`{weight}", file_name(&adapter.path)), merged.sha256.clone()));
+        made_of.extend(run_of(&adapter.path));
+    }
+    let card = Card {
+        name: &file_name(to),
+        license: license.as_deref(),
+        base: Some(&base.path),
+        repo: repo_of(&base.path),
+        kind: CardKind::Merged { adapter: &adapters[0].path },
+        made_of,
+    };
+    write_card(folder.path(), &card).map_err(io_error)?;
     let origin = Origin::Merge {
         base: base.path.display().to_string(),
-        base_sha256: base_sha256.clone(),
+        base_sha256,
         onto: options.original.map(|original| original.path.display().to_string()),
         combination: (adapters.len() > 1).then(|| format!("{:?}", options.combination)),
         adapters: merged_adapters,
     };
-    let matches: Option<Vec<bool>> = adapters.iter().map(|adapter| trained_on(&adapter.config, &base_sha256)).collect();
-    let report = report(&infos, &measured, options.original.is_some(), untied, matches);
-    let license = base.origin().ok().flatten().and_then(|manifest| manifest.license);
     Ok(Merged { report, folder, to: to.into(), license, origin })
 }
 
@@ -199,10 +217,12 @@ pub fn merge_adapter(
     base: &ModelDir,
     adapter: &Path,
     to: &Path,
+    shard_size: u64,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<MergeReport, MergeError> {
     let adapters = [(adapter.to_path_buf(), 1.0)];
-    let options = MergeOptions { adapters: &adapters, combination: Combination::Cat, original: None, dtype: None };
+    let combination = Combination::Cat;
+    let options = MergeOptions { adapters: &adapters, combination, original: None, dtype: None, shard_size };
     merge(base, &options, to, progress)?.commit(None)
 }
 
@@ -227,7 +247,7 @@ impl Merged {
         write_file(&folder.path().join(MERGE_RECEIPT), &json).map_err(io_error)?;
         let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let manifest = Manifest::write(folder.path(), name, license, origin).map_err(io_error)?;
-        report.weights_sha256 = manifest.files[WEIGHTS].sha256.clone();
+        report.weights_sha256 = manifest.weights_sha256();
         folder.commit().map_err(io_error)?;
         Ok(report)
     }

@@ -3,6 +3,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::SHARD_SIZE;
 use crate::adapter::{CHAT_TEMPLATE, LoraTensors, TrainedWith, write_adapter};
 use crate::safetensors::{SafetensorsFile, write_tensors};
 use crate::testing::{tiny_adapter, tiny_model, tiny_tokenizer};
@@ -41,7 +42,7 @@ impl Place {
     }
 
     fn merge(&self) -> Result<MergeReport, MergeError> {
-        merge_adapter(&self.base(), &self.path("adapter"), &self.path("merged"), &mut |_, _| ())
+        merge_adapter(&self.base(), &self.path("adapter"), &self.path("merged"), SHARD_SIZE, &mut |_, _| ())
     }
 
     fn json(&self, path: &str) -> Value {
@@ -54,7 +55,7 @@ fn merge_with(base: &Path, options: &MergeOptions, to: &Path) -> Result<MergeRep
 }
 
 fn options(adapters: &[(PathBuf, f64)], combination: Combination) -> MergeOptions<'_> {
-    MergeOptions { adapters, combination, original: None, dtype: None }
+    MergeOptions { adapters, combination, original: None, dtype: None, shard_size: SHARD_SIZE }
 }
 
 /// Every tensor of the file is the merged model's, within float noise, and every other one the base's.
@@ -163,7 +164,8 @@ fn merged_is_base_plus_scaled_product_and_the_rest_is_untouched() {
     let mut calls = Vec::new();
     let to = place.path("merged");
     let report =
-        merge_adapter(&base, &place.path("adapter"), &to, &mut |done, total| calls.push((done, total))).unwrap();
+        merge_adapter(&base, &place.path("adapter"), &to, SHARD_SIZE, &mut |done, total| calls.push((done, total)))
+            .unwrap();
     assert_eq!((report.merged, report.tensors, report.base_matches), (place.lora.len(), 20, Some(true)));
     assert_eq!(calls.last(), Some(&(20, 20)));
     let merged = ModelDir::open(&to).unwrap();
@@ -241,7 +243,7 @@ fn a_merge_that_is_looked_at_and_dropped_leaves_nothing() {
 fn onto_the_original_adds_to_other_weights_and_tells_how_far_they_are() {
     let place = Place::new();
     tiny_model(&place.path("original"), true);
-    let weights = place.path("original").join(WEIGHTS);
+    let weights = place.path("original").join(crate::model_dir::WEIGHTS);
     let file = SafetensorsFile::open(&weights).unwrap();
     let tensors: Vec<RawTensor> = file
         .names()
@@ -258,7 +260,7 @@ fn onto_the_original_adds_to_other_weights_and_tells_how_far_they_are() {
     let options = MergeOptions { original: Some(&original), ..options(&adapters, Combination::Cat) };
     let report = merge_with(&place.path("base"), &options, &place.path("merged")).unwrap();
     let plain = place.path("plain");
-    merge_adapter(&place.base(), &place.path("adapter"), &plain, &mut |_, _| ()).unwrap();
+    merge_adapter(&place.base(), &place.path("adapter"), &plain, SHARD_SIZE, &mut |_, _| ()).unwrap();
     let (merged, plain) = (ModelDir::open(&place.path("merged")).unwrap(), ModelDir::open(&plain).unwrap());
     for name in merged.tensor_names() {
         let values = |model: &ModelDir| model.tensor(name).unwrap().to_f32().unwrap();

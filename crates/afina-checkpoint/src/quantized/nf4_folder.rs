@@ -15,6 +15,7 @@ use super::bitsandbytes::{
 use super::nf4_matrix::{Matrix, Scales};
 use super::{QUANTIZATION_CONFIG, Quantization};
 use crate::atomic::{AtomicDir, write_file};
+use crate::card::{Card, CardKind, file_name, repo_of, write_card};
 use crate::export::copy_plain_companions;
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS};
@@ -122,9 +123,18 @@ pub fn quantize_nf4(
 
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
     let scheme = if double_quant { "nf4, double quantization" } else { "nf4" };
+    let name = file_name(to);
+    let card = Card {
+        name: &name,
+        license: license.as_deref(),
+        base: Some(&model.path),
+        repo: repo_of(&model.path),
+        kind: CardKind::Quantized { scheme },
+        made_of: vec![(format!("model `{}`", file_name(&model.path)), weights_sha256.clone())],
+    };
+    write_card(folder.path(), &card).map_err(io_error)?;
     let origin =
         Origin::Quantize { model: model.path.display().to_string(), weights_sha256, scheme: scheme.to_owned() };
-    let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Manifest::write(folder.path(), name, license, origin).map_err(io_error)?;
     folder.commit().map_err(io_error)?;
     let tensors = file.report;
@@ -379,7 +389,7 @@ mod tests {
     fn what_reads_a_model_reads_this_one() {
         let (dir, _, written, _) = quantized(Dtype::F32, true);
         let at = |name: &str| dir.path().join(name);
-        export_hf(&written, &at("copy")).unwrap();
+        export_hf(&written, &at("copy"), crate::SHARD_SIZE).unwrap();
         let copy = ModelDir::open(&at("copy")).unwrap();
         assert_eq!(
             (copy.quantization(), copy.weights_sha256().unwrap()),

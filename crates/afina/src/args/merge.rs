@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::ShardArgs;
+
 #[derive(Debug, Args)]
 pub struct Merge {
     /// The folder of the model the adapter was trained on
@@ -48,6 +50,8 @@ pub struct Merge {
     /// Type of the merged weights [default: the base's]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<FloatType>,
+    #[command(flatten)]
+    pub shards: ShardArgs,
 }
 
 /// `DIR`, or `DIR=0.7`.

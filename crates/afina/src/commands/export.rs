@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use afina_checkpoint::{AdapterKind, Fallback, GgufReport, Mix, ModelDir, export_gguf, export_hf};
+use afina_checkpoint::{
+    AdapterKind, AtomicDir, Fallback, GgufReport, MergeReport, Mix, ModelDir, SHARD_SIZE, export_gguf, export_hf,
+};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{OK, adapters, merge};
+use super::{OK, adapters, merge, ollama};
 use crate::Usage;
 use crate::args::{Export, ExportKind};
 use crate::output::Output;
@@ -16,38 +18,28 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
         ExportKind::Peft => return adapters::export(args, AdapterKind::Peft, output),
         ExportKind::Mlx => return adapters::export(args, AdapterKind::Mlx, output),
         ExportKind::GgufLora => return adapters::export(args, AdapterKind::GgufLora, output),
-        ExportKind::Hf | ExportKind::Gguf => {}
+        ExportKind::Hf | ExportKind::Gguf | ExportKind::Ollama => {}
     }
     let Some(model) = &args.model else {
         return Err(Usage::error("an export of a model needs the model", "give it with --model DIR"));
     };
-    let mix = args.mix.unwrap_or(Mix::Q8_0);
-    match (args.kind == ExportKind::Gguf, args.adapter.as_deref()) {
-        (false, None) => {
-            export_hf(&open(model)?, &args.to)
+    match (args.kind, args.adapter.as_deref()) {
+        (ExportKind::Hf, None) => {
+            export_hf(&open(model)?, &args.to, args.shards.shard_size)
                 .with_context(|| format!("failed to export to `{}`", args.to.display()))?;
         }
-        (false, Some(adapter)) => {
-            merge::merge(model, adapter, &args.to, output)?;
+        (ExportKind::Hf, Some(adapter)) => {
+            merge::merge(model, adapter, &args.to, args.shards.shard_size, output)?;
         }
-        (true, None) => return told(&args.to, &gguf(model, &args.to, mix, false, output)?, output),
-        (true, Some(adapter)) => {
-            // Merged aside, in a folder beside the file, so that one disk holds both; it goes when the file is there.
-            let aside = tempdir_beside(&args.to)?;
+        (_, None) => return told(&args.to, &quantized(model, args, false, output)?, None, output),
+        (_, Some(adapter)) => {
+            // Merged aside, in a folder beside the target, so that one disk holds both; it goes when that is there, and where
+            // the program is killed, with the next write to the same target.
+            let aside = AtomicDir::create(&args.to)
+                .with_context(|| format!("failed to make a folder beside `{}`", args.to.display()))?;
             let merged = aside.path().join("merged");
-            let merge = merge::merge(model, adapter, &merged, output)?;
-            let report = gguf(&merged, &args.to, mix, true, output)?;
-            let (drowned, changed) = report.drowned(&merge);
-            let mut text = summary(&args.to, &report);
-            if drowned > 0 {
-                text.push_str(&format!(
-                    "\n  {mix} changes {drowned} of the adapter's {changed} tensors more than the adapter does: see with `afina parity`"
-                ));
-            }
-            let mut facts = facts(&args.to, &report, false)?;
-            facts["tensors_changed_more_than_by_the_adapter"] = drowned.into();
-            output.result(&text, &facts);
-            return Ok(OK);
+            let merge = merge::merge(model, adapter, &merged, SHARD_SIZE, output)?;
+            return told(&args.to, &quantized(&merged, args, true, output)?, Some(&merge), output);
         }
     }
     let path = args.to.display().to_string();
@@ -66,8 +58,25 @@ pub fn gguf(model: &Path, to: &Path, mix: Mix, measure: bool, output: &Output) -
     result.with_context(|| format!("failed to export to `{}`", to.display()))
 }
 
-fn told(to: &Path, report: &GgufReport, output: &Output) -> Result<u8> {
-    output.result(&summary(to, report), &facts(to, report, false)?);
+/// A GGUF file, or Ollama's folder with one.
+fn quantized(model: &Path, args: &Export, measure: bool, output: &Output) -> Result<GgufReport> {
+    let mix = args.mix.unwrap_or(Mix::Q8_0);
+    match args.kind {
+        ExportKind::Ollama => ollama::export(model, &args.to, mix, output),
+        _ => gguf(model, &args.to, mix, measure, output),
+    }
+}
+
+fn told(to: &Path, report: &GgufReport, merge: Option<&MergeReport>, output: &Output) -> Result<u8> {
+    let (mut text, mut facts) = (summary(to, report), facts(to, report, false)?);
+    if let Some((drowned @ 1.., changed)) = merge.map(|merge| report.drowned(merge)) {
+        text.push_str(&format!(
+            "\n  {} changes {drowned} of the adapter's {changed} tensors more than the adapter does: see with `afina parity`",
+            report.mix
+        ));
+        facts["changed_more_than_by_the_adapter"] = drowned.into();
+    }
+    output.result(&text, &facts);
     Ok(OK)
 }
 
@@ -102,13 +111,4 @@ pub fn facts(to: &Path, report: &GgufReport, tensors: bool) -> Result<serde_json
 
 fn open(model: &Path) -> Result<ModelDir> {
     ModelDir::open(model).with_context(|| format!("failed to open the model `{}`", model.display()))
-}
-
-fn tempdir_beside(to: &Path) -> Result<tempfile::TempDir> {
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).with_context(|| format!("failed to make `{}`", parent.display()))?;
-    tempfile::Builder::new()
-        .prefix(".afina-merge-")
-        .tempdir_in(parent)
-        .with_context(|| format!("failed to make a folder in `{}`", parent.display()))
 }

@@ -29,6 +29,7 @@ pub fn run(args: &Merge, device: &Device, output: &Output) -> Result<u8> {
             FloatType::F16 => Dtype::F16,
             FloatType::Bf16 => Dtype::BF16,
         }),
+        shard_size: args.shards.shard_size,
     };
     let graph = graph(args, device, output)?; // what is wrong with the data is told before anything is merged
     let merged = behind_a_bar(output, |progress| afina_checkpoint::merge(&base, &options, &args.to, progress))
@@ -81,9 +82,9 @@ fn agreement(measured: &Divergence) -> String {
 }
 
 /// Merges one adapter behind a progress bar and warns of what looks wrong.
-pub fn merge(base: &Path, adapter: &Path, to: &Path, output: &Output) -> Result<MergeReport> {
+pub fn merge(base: &Path, adapter: &Path, to: &Path, shard_size: u64, output: &Output) -> Result<MergeReport> {
     let model = open(base)?;
-    let report = behind_a_bar(output, |progress| merge_adapter(&model, adapter, to, progress))
+    let report = behind_a_bar(output, |progress| merge_adapter(&model, adapter, to, shard_size, progress))
         .with_context(|| failed(&[(adapter.to_path_buf(), 1.0)], base))?;
     warn(&report, output);
     Ok(report)

@@ -11,6 +11,7 @@ mod info;
 mod logits;
 mod merge;
 mod model;
+mod ollama;
 mod out_file;
 mod parity;
 mod plan;

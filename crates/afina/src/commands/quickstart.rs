@@ -6,7 +6,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use afina_checkpoint::{Mix, export_peft, write_file};
+use afina_checkpoint::{Mix, SHARD_SIZE, export_peft, write_file};
 use afina_recipes::{Recipe, find_built_in};
 use afina_train::peak_memory_bytes;
 use anyhow::{Context, Result};
@@ -78,7 +78,7 @@ pub fn run(args: &Quickstart, device: &Device, output: &Output) -> Result<u8> {
             remove_old(path)?;
         }
         export_peft(&places.run, &places.peft)?;
-        merge::merge(&places.base, &places.run, &places.merged, output)?;
+        merge::merge(&places.base, &places.run, &places.merged, SHARD_SIZE, output)?;
         export::gguf(&places.merged, &places.gguf, Mix::Q8_0, false, output)
     })?;
 
