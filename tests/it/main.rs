@@ -11,6 +11,7 @@ mod folders;
 mod hub;
 #[path = "../hub_server.rs"]
 mod hub_server;
+mod merge;
 mod parity;
 mod plan;
 mod quantize;

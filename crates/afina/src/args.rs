@@ -8,10 +8,8 @@ mod parity;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use afina_chat::TemplateChoice;
-use afina_checkpoint::Mix;
 pub use bench::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use data::*;

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::write_file;
-use crate::export::{copy, copy_companions};
+use crate::export::copy;
 use crate::gguf::{GgufError, GgufFile, ToHfError, file_type, gguf_to_hf};
 use crate::hash::sha256_file;
 use crate::manifest::{FileDigest, ManifestError, NamedDigest, Origin};
@@ -282,7 +282,9 @@ fn pull_folder(path: &Path, request: &PullRequest, progress: &mut dyn FnMut(Pull
         return Ok(target.path);
     }
     let folder = target.start()?;
-    copy_companions(&model, folder.path()).map_err(folder_error)?;
+    for name in model.companion_files().map_err(folder_error)? {
+        copy(path, folder.path(), &name).map_err(folder_error)?; // its card, too: it is the same model
+    }
     let mut weights: Vec<&str> = model.weight_files().collect();
     if weights.len() > 1 {
         weights.push(WEIGHTS_INDEX);
