@@ -75,7 +75,7 @@ fn exchanges(system: bool) -> Vec<Vec<(Role, &'static str)>> {
     let plain = (1..=turns.len()).step_by(2).map(|count| turns[..count].to_vec());
     let with_system =
         plain.clone().filter(|_| system).map(|turns| [vec![(System, "Eres\n**breve**.")], turns].concat());
-    with_system.collect::<Vec<_>>().into_iter().chain(plain).collect()
+    with_system.chain(plain).collect()
 }
 
 fn render(template: &ChatTemplate, messages: &[(Role, &str)], ask: bool) -> Result<String, TemplateError> {

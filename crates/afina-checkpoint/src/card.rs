@@ -260,12 +260,13 @@ mod tests {
         write_file(&at("run/manifest.json"), manifest.as_bytes()).unwrap();
         let mut made_of = vec![("base `base`".to_owned(), "b".to_owned())];
         made_of.extend(run_of(&at("run")));
+        let (base, run) = (at("base"), at("run"));
         let card = Card {
             name: "soporte",
             license: None,
-            base: Some(&at("base")),
-            repo: repo_of(&at("base")),
-            kind: CardKind::Merged { adapter: &at("run") },
+            base: Some(&base),
+            repo: repo_of(&base),
+            kind: CardKind::Merged { adapter: &run },
             made_of,
         };
         write_card(dir.path(), &card).unwrap();
