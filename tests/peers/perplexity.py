@@ -6,7 +6,7 @@ BASE, with ADAPTER merged into it if one is given, becomes a GGUF of each type; 
 its adapter as they are trained, computed by us and, over the same tokens, by llama.cpp (`llama_cpp_logits.py`). Perplexity is
 that of the chats' answers; KL divergence and the same likeliest token are of all tokens. Without --data the chats are the first
 of chitchat-dataset's 7,168, one person as the user and the other as the assistant (`chat_files.py`). Exit 1 when something is
-further apart than its format explains: `afina parity`'s own limits, which were chosen by this script's numbers.
+further apart than its format explains (`afina parity`'s own limits), which a small model in four bits may well be.
 Versions: node-llama-cpp 3.22.1 (`peers.py`), chitchat-dataset 0.9.0; `--setup` installs them.
 """
 
