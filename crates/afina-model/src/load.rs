@@ -9,7 +9,7 @@ use crate::{Attention, Block, Linear, Llama, Mlp, RopeTable};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("failed to read tensor `{name}`")]
-    Read { name: String, source: WeightsError },
+    Read { name: String, source: Box<WeightsError> },
     #[error("failed to convert tensor `{name}`")]
     Convert { name: String, source: TensorError },
     #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
@@ -82,7 +82,8 @@ pub fn load_llama(
 }
 
 fn read_f32(model: &dyn Weights, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
-    let tensor = model.tensor(name).map_err(|source| LoadError::Read { name: name.to_owned(), source })?;
+    let tensor =
+        model.tensor(name).map_err(|source| LoadError::Read { name: name.to_owned(), source: source.into() })?;
     if tensor.shape != expected {
         return Err(LoadError::Shape { name: name.to_owned(), expected: expected.to_vec(), found: tensor.shape });
     }

@@ -16,8 +16,9 @@ use crate::commands::{model, train};
 use crate::engine::LlamaEngine;
 use crate::output::Output;
 
-/// Logits that an adapter moves by less than this, on average, it does not move: where a merged model in F32 adds the same
-/// numbers in another order, its logits are 1e-5 apart (SmolLM2-135M).
+/// Logits that an adapter moves by less than this, on average, it does not move: a merged model in F32, which adds the same
+/// numbers in another order, differs by 3e-4 in the worst of 18 million (SmolLM2-135M), and an adapter that was trained by more
+/// than a whole logit.
 const MOVES: f64 = 1e-4;
 /// Conversations on which it is seen whether an adapter moves anything.
 const MOVED_ROWS: usize = 4;
