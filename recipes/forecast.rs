@@ -3,7 +3,7 @@
 use afina_checkpoint::ModelDir;
 use afina_data::{Share, TokenizedExample};
 use afina_model::Precision;
-use afina_train::{BatchShape, MemoryForecast, MicroBatch, parameters};
+use afina_train::{BatchShape, MemoryForecast, MicroBatch, parameters, resident_memory_bytes};
 use anyhow::Result;
 
 use crate::{
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub(crate) train: Vec<TokenizedExample>,
     shares: Vec<Share>,
     validation: Vec<TokenizedExample>,
+    /// Bytes that the program takes with this: read once, or settings could not be compared.
+    pub(crate) resident: u64,
 }
 
 /// What a recipe comes to.
@@ -37,7 +39,8 @@ pub struct Forecast {
 impl Prepared {
     pub fn read(recipe: &Recipe) -> Result<Prepared> {
         let Data { base, train, shares, validation, .. } = Data::read(recipe)?;
-        Ok(Prepared { base, train: train.tokenized, shares, validation: validation.tokenized })
+        let resident = resident_memory_bytes();
+        Ok(Prepared { base, train: train.tokenized, shares, validation: validation.tokenized, resident })
     }
 
     pub(crate) fn plan(&self, recipe: &Recipe) -> Result<(Plan, Vec<MicroBatch>)> {
@@ -47,7 +50,7 @@ impl Prepared {
     /// `recipe` may differ from the one that was read in its tables `lora` and `train`.
     pub fn forecast(&self, recipe: &Recipe) -> Result<Forecast> {
         let (plan, validation) = self.plan(recipe)?;
-        let workload = Workload::new(recipe, &self.base, &plan, &self.train, &validation);
+        let workload = Workload::new(recipe, &self.base, &plan, &self.train, &validation, self.resident);
         let recompute = workload.recompute()?;
         Ok(Forecast {
             memory: workload.forecast(recompute),

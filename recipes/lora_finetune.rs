@@ -14,7 +14,8 @@ use afina_checkpoint::{CHAT_TEMPLATE, read_adapter, write_adapter};
 use afina_model::{Llama, LoraConfig, LoraSet, load_llama};
 use afina_train::{
     Accumulated, AdamW, AdamWState, LossSum, Metrics, MicroBatch, Schedule, TrainSettings, TrainState, accumulate,
-    evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes, read_state, save_checkpoint, save_partial,
+    evaluate, finish_step, load_checkpoint, load_partial, peak_memory_bytes, read_state, resident_memory_bytes,
+    save_checkpoint, save_partial,
 };
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -70,7 +71,7 @@ pub fn run(
         check_unchanged(&fingerprints, &began.fingerprints)?;
     }
     // Whether blocks are computed again in the backward pass; a run above its memory limit ends here.
-    let recompute = Workload::new(recipe, &base, &plan, &train, &validation_batches)
+    let recompute = Workload::new(recipe, &base, &plan, &train, &validation_batches, resident_memory_bytes())
         .recompute_within_limit(began.map(|began| began.recompute))?;
 
     // 4. The model (frozen) and the adapter.

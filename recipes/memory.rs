@@ -5,7 +5,7 @@ use afina_data::TokenizedExample;
 use afina_model::Precision;
 use afina_train::{
     BatchShape, MemoryForecast, MemorySettings, MicroBatch, available_memory_bytes, memory_forecast,
-    resident_memory_bytes, rounds_activations, threads,
+    rounds_activations, threads,
 };
 use anyhow::Result;
 
@@ -29,7 +29,7 @@ pub(crate) struct Workload<'a> {
     pub(crate) steps: Vec<Vec<BatchShape>>,
     pub(crate) validation: Vec<BatchShape>,
     accumulates: bool,
-    /// Taken already by the program, the tokenizer and the data.
+    /// Bytes taken already by the program, the tokenizer and the data.
     rest: u64,
 }
 
@@ -40,6 +40,7 @@ impl<'a> Workload<'a> {
         plan: &Plan,
         examples: &[TokenizedExample],
         validation: &[MicroBatch],
+        rest: u64,
     ) -> Workload<'a> {
         // The rehearsal takes the largest micro-batch and the one with the longest example in one step.
         let rehearsed = plan.worst_micro_batches(examples).len();
@@ -49,7 +50,7 @@ impl<'a> Workload<'a> {
             steps: plan.shapes(examples),
             validation: validation.iter().map(BatchShape::from).collect(),
             accumulates: rehearsed > 1 || plan.steps.iter().any(|step| step.len() > 1),
-            rest: resident_memory_bytes(),
+            rest,
         }
     }
 

@@ -50,7 +50,7 @@ pub fn probe(
     on_load: &mut dyn FnMut(usize, usize),
 ) -> Result<Probe> {
     let (plan, validation) = prepared.plan(recipe)?;
-    let workload = Workload::new(recipe, &prepared.base, &plan, &prepared.train, &validation);
+    let workload = Workload::new(recipe, &prepared.base, &plan, &prepared.train, &validation, prepared.resident);
     let recompute = workload.recompute()?;
     let model = load_llama(&prepared.base, device, workload.precision(), on_load)?;
     let config = LoraConfig { r: recipe.lora.r, alpha: recipe.lora.alpha, target_modules: recipe.target_modules() };

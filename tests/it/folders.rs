@@ -54,6 +54,7 @@ fn weights_go_into_files_of_the_size_that_is_asked_for() {
         README.md
         config.json
         manifest.json
+        merge_receipt.json
         model-00001-of-00002.safetensors
         model-00002-of-00002.safetensors
         model.safetensors.index.json

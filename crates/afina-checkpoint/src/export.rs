@@ -69,7 +69,8 @@ pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), Exp
 
 /// Files that are cut as they would be written keep their bytes, and so the hash that adapters know their base by.
 fn write_or_copy_weights(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
-    if !is_cut(model, shard_size) {
+    // Quantized weights are copied as they are: their config goes along.
+    if model.quantization().is_none() && !is_cut(model, shard_size) {
         return Ok(write_weights(to, &model.infos(), shard_size, &mut |name| Ok(model.tensor(name)?))?);
     }
     let bytes = model.infos().iter().map(TensorInfo::bytes).sum();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::parity::{TrainingGraph, beyond, training_graph};
+use super::parity::{TrainingGraph, beyond, number, training_graph};
 use super::{OK, REFUSED};
 use crate::Usage;
 use crate::args::{FloatType, Merge, MergeMethod, ModelArgs, Onto, Sign, WeightedAdapter};
@@ -177,24 +177,20 @@ fn warn(report: &MergeReport, output: &Output) {
 
 fn summary(to: &Path, report: &MergeReport) -> String {
     let mut text = format!(
-        "{}\n  {} of {} tensors merged, weights sha256 {}…\n  ‖ΔW‖ is {} of ‖W‖; rounding takes {} of ‖ΔW‖, and puts {} of the changed values back",
+        "{}\n  {} of {} tensors merged, weights sha256 {}…\n  ‖ΔW‖ / ‖W‖ {:.3} %, ‖rounding‖ / ‖ΔW‖ {}, changed values lost to rounding {:.3} %",
         to.display(),
         report.merged,
         report.tensors,
         &report.weights_sha256[..12],
-        percent(report.relative_change),
-        percent(report.relative_rounding),
-        percent(report.lost_to_rounding),
+        100.0 * report.relative_change,
+        number(report.relative_rounding),
+        100.0 * report.lost_to_rounding,
     );
     if let Some(distance) = report.relative_distance {
-        text.push_str(&format!("\n  the original is {distance:.2} × ‖ΔW‖ away from the weights that were trained on"));
+        text.push_str(&format!("\n  the original is {distance:.2} × ‖ΔW‖ away from the weights that training saw"));
     }
     if report.untied {
         text.push_str("\n  head and embeddings were one tensor and are two: the adapter changes one of them");
     }
     text
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.3} %", 100.0 * share)
 }
