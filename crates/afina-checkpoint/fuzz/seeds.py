@@ -35,6 +35,49 @@ def safetensors(shapes, dtype="F32", size=4):
     return struct.pack("<Q", len(text)) + text + bytes(range(1, 256))[:at].ljust(at, b"\x3c")
 
 
+def mixed(tensors):
+    """A file of tensors given as dtype, shape and bytes."""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def plain(shapes):
+    return {name: ("F32", shape, struct.pack("<f", 0.5) * count(shape)) for name, shape in shapes.items()}
+
+
+def nf4_folder():
+    module = "model.layers.0.mlp.up_proj.weight"
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [2, 4]}
+    tensors = plain({f"{name}.weight": shape for name, shape in SHAPES.items()}) | {
+        module: ("U8", (4, 1), b"\x1f\x2e\x3d\x4c"), f"{module}.absmax": ("F32", (1,), struct.pack("<f", 2.0)),
+        f"{module}.quant_map": ("F32", (16,), struct.pack("<16f", *(index / 8 - 1 for index in range(16)))),
+        f"{module}.quant_state.bitsandbytes__nf4": ("U8", (len(json.dumps(state)),), json.dumps(state).encode())}
+    settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    return LLAMA | {"quantization_config": settings}, tensors
+
+
+def packed_folder(method):
+    """A Llama of width 32 whose up_proj lies as GPTQ or AWQ packs four bits."""
+    shapes = {f"{name}.weight": tuple(32 if side != 6 else 6 for side in shape) for name, shape in SHAPES.items()}
+    shapes |= {f"model.layers.0.self_attn.{name}_proj.weight": (16, 32) for name in "kv"}
+    module = "model.layers.0.mlp.up_proj"
+    del shapes[f"{module}.weight"]
+    qweight = (4, 32) if method == "gptq" else (32, 4)
+    tensors = plain(shapes) | {
+        f"{module}.qweight": ("I32", qweight, bytes(range(128)) * 4), f"{module}.qzeros": ("I32", (1, 4), bytes(range(16))),
+        f"{module}.scales": ("F16", (1, 32), b"\x00\x3c" * 32)}
+    settings = {"quant_method": method, "bits": 4, "group_size": 32}
+    if method == "gptq":
+        tensors[f"{module}.g_idx"] = ("I32", (32,), bytes(128))
+    else:
+        settings |= {"version": "gemm", "zero_point": True}
+    return LLAMA | {"hidden_size": 32, "intermediate_size": 32, "quantization_config": settings}, tensors
+
+
 def text(value):
     return struct.pack("<Q", len(value.encode())) + value.encode()
 
@@ -126,10 +169,14 @@ def main():
             "sharded": CUT.join([config, generation, json.dumps(index).encode(),
                                  *(safetensors({name: weights[name] for name in names[start::2]}) for start in (0, 1))])},
         "tokenizer": {name: bytes([size]) + tokenizer + CUT + config for name, size, tokenizer, config in tokenizers()},
-        "peft_adapter": {"lora": json.dumps(peft).encode() + CUT + safetensors(peft_shapes)},
+        "peft_adapter": {"lora": json.dumps(peft).encode() + CUT + safetensors(peft_shapes)} | {
+            path.name: CUT.join((path / name).read_bytes() for name in ["adapter_config.json", "adapter_model.safetensors"])
+            for path in (FIXTURES / "golden/merge").iterdir() if path.is_dir()},
         "mlx_adapter": {"lora": json.dumps(mlx).encode() + CUT + safetensors(mlx_shapes)},
         "gguf_adapter": {"lora": gguf(lora, gguf_shapes)},
     }
+    for name, (config, tensors) in {"nf4": nf4_folder(), "gptq": packed_folder("gptq"), "awq": packed_folder("awq")}.items():
+        seeds["model_folder"][name] = CUT.join([json.dumps(config).encode(), b"", b"", mixed(tensors)])
     for target, files in seeds.items():
         (HERE / "corpus" / target).mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
