@@ -19,6 +19,9 @@ GGUF_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "
               "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
               "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
               "post_attention_layernorm": "ffn_norm"}
+NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+       -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+       0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0]
 # GGUF's types of values, by Python's; a float is 32 bits.
 KINDS = {int: (4, "<I"), float: (6, "<f"), bool: (7, "<?")}
 
@@ -54,7 +57,7 @@ def nf4_folder():
     state = {"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [2, 4]}
     tensors = plain({f"{name}.weight": shape for name, shape in SHAPES.items()}) | {
         module: ("U8", (4, 1), b"\x1f\x2e\x3d\x4c"), f"{module}.absmax": ("F32", (1,), struct.pack("<f", 2.0)),
-        f"{module}.quant_map": ("F32", (16,), struct.pack("<16f", *(index / 8 - 1 for index in range(16)))),
+        f"{module}.quant_map": ("F32", (16,), struct.pack("<16f", *NF4)),
         f"{module}.quant_state.bitsandbytes__nf4": ("U8", (len(json.dumps(state)),), json.dumps(state).encode())}
     settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
     return LLAMA | {"quantization_config": settings}, tensors
