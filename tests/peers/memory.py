@@ -238,7 +238,7 @@ def equal(np, args, scratch):
 
     modules = args.node_modules or node_modules(args.setup)
     require_node_modules(modules)
-    llama = quantize.Llama(modules / "@node-llama-cpp/linux-x64/bins/linux-x64")
+    llama = quantize.Llama(modules)
     model, source = scratch / "model", scratch / "f32/model.gguf"
     source.parent.mkdir()
     write_model(np, model, max(args.layers), "F32")

@@ -48,7 +48,8 @@ struct Turns {
 pub fn ollama_template(template: &ChatTemplate, bos: Option<&str>) -> Result<String, OllamaTemplateError> {
     const A_DAY: i64 = 86_400;
     let at = |seconds| render(&template.clone().with_clock(seconds), &[(Role::User, "a")], true);
-    if at(0)? != at(400 * A_DAY)? {
+    // Another day, hour, minute and second.
+    if at(0)? != at(400 * A_DAY + 3_661)? {
         return Err(OllamaTemplateError::Date);
     }
     let turns = turns(template, bos.unwrap_or_default())?;
@@ -216,8 +217,10 @@ fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => go.extend(['\\', c]),
             '\n' => go.push_str("\\n"),
-            c if c.is_control() => write!(go, "\\u{:04x}", c as u32).expect("a string takes all"),
-            c => go.push(c),
+            // What Go does not print, a Modelfile's reader drops; an escape in Go's own spelling stays.
+            c if c.is_ascii() && !c.is_control() || c.is_alphanumeric() => go.push(c),
+            c if c > '\u{ffff}' => write!(go, "\\U{:08x}", c as u32).expect("a string takes all"),
+            c => write!(go, "\\u{:04x}", c as u32).expect("a string takes all"),
         }
     }
     go + "\" }}"

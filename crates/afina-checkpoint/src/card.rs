@@ -50,9 +50,11 @@ pub(crate) fn write_card(folder: &Path, card: &Card<'_>) -> io::Result<()> {
     write_file(&folder.join(CARD), card.text().as_bytes())
 }
 
+/// Folders that are followed: they may name each other in a circle.
+const MOST: usize = 8;
+
 /// The repo of the hub that a model folder's weights came from, through everything that was made of them.
 pub(crate) fn repo_of(folder: &Path) -> Option<String> {
-    const MOST: usize = 8; // folders may name each other in a circle
     let mut folder = folder.to_path_buf();
     for _ in 0..MOST {
         match Manifest::read(&folder).ok()??.origin {
@@ -65,6 +67,18 @@ pub(crate) fn repo_of(folder: &Path) -> Option<String> {
             | Origin::Export { model: from, .. }
             | Origin::Quantize { model: from, .. } => folder = from.into(),
             _ => return None,
+        }
+    }
+    None
+}
+
+/// What made a model folder, through copies of it.
+fn made_by(folder: &Path) -> Option<Origin> {
+    let mut folder = folder.to_path_buf();
+    for _ in 0..MOST {
+        match Manifest::read(&folder).ok()??.origin {
+            Origin::Export { model, .. } => folder = model.into(),
+            origin => return Some(origin),
         }
     }
     None
@@ -112,10 +126,10 @@ impl Card<'_> {
 
     /// As the hub names it; nothing for a copy of what the hub has.
     fn relation(&self) -> Option<&'static str> {
-        let origin = |base: Option<&Path>| Some(Manifest::read(base?).ok()??.origin);
-        match (&self.kind, origin(self.base)) {
+        match (&self.kind, self.base.and_then(made_by)) {
             (CardKind::Merged { .. }, _) => Some("finetune"),
             (CardKind::Adapter, _) => Some("adapter"),
+            (CardKind::Quantized { .. }, Some(Origin::Merge { .. })) => Some("finetune"),
             (CardKind::Quantized { .. }, _) => Some("quantized"),
             (CardKind::Copied, Some(Origin::Merge { .. })) => Some("finetune"),
             (CardKind::Copied, Some(Origin::Pip { .. } | Origin::Quantize { .. })) => Some("quantized"),
@@ -129,6 +143,11 @@ impl Card<'_> {
             (None, Some(base)) => format!("`{}`", file_name(base)),
             (None, None) => "its base".to_owned(),
         };
+        // What is copied or quantized may be far from the repo that it began with.
+        let of = match (self.base, &self.repo) {
+            (Some(folder), Some(_)) => format!("`{}`, which goes back to {base},", file_name(folder)),
+            _ => base.clone(),
+        };
         let version = env!("CARGO_PKG_VERSION");
         match self.kind {
             CardKind::Merged { adapter } => {
@@ -137,9 +156,9 @@ impl Card<'_> {
                     file_name(adapter)
                 )
             }
-            CardKind::Copied => format!("The weights of {base}, written by afina {version}."),
+            CardKind::Copied => format!("The weights of {of} written by afina {version}."),
             CardKind::Quantized { scheme } => {
-                format!("The weights of {base} in bitsandbytes' {scheme}, written by afina {version}.")
+                format!("The weights of {of} in bitsandbytes' {scheme}, written by afina {version}.")
             }
             CardKind::Adapter => format!("A LoRA adapter for {base}, written by afina {version}."),
         }
@@ -157,11 +176,13 @@ impl Card<'_> {
                  afina export --model BASE --adapter {name} --as gguf --type Q8_0 --to {name}.gguf   # for llama.cpp\n```"
             );
         }
+        let quantized = matches!(self.relation(), Some("quantized")) || matches!(self.kind, CardKind::Quantized { .. });
+        let kind = if quantized { "F16" } else { "Q8_0" };
         format!(
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
              model = AutoModelForCausalLM.from_pretrained(\"{name}\")\ntokenizer = AutoTokenizer.from_pretrained(\"{name}\")\n```\n\n\
              ```sh\nafina chat --model {name}\n\
-             afina quantize --model {name} --type Q8_0 --to {name}.gguf && llama-cli -m {name}.gguf   # llama.cpp\n```"
+             afina quantize --model {name} --type {kind} --to {name}.gguf && llama-cli -m {name}.gguf   # llama.cpp\n```"
         )
     }
 }

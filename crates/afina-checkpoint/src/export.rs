@@ -20,12 +20,11 @@ use crate::gguf::{
 };
 use crate::hash::sha256_file;
 use crate::manifest::{Manifest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError, QUANTIZATION_FILES, WEIGHTS_INDEX, read_json};
+use crate::model_dir::{ModelDir, ModelDirError, QUANTIZATION_FILES, read_json};
 use crate::names::gguf_name;
 use crate::quantized::QUANTIZATION_CONFIG;
 use crate::safetensors::{AnyError, WriteError};
 use crate::shards::{is_cut, write_weights};
-use crate::tensor::TensorInfo;
 
 /// Why an export failed; nothing is left at its target.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +43,12 @@ pub enum ExportError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// Copies the model folder to `to`, its weights in files of at most `shard_size` bytes, with a manifest that says where it
-/// came from. A folder with anything in it is not overwritten.
+/// Copies the model folder to `to`, its weights in files of at most `shard_size` bytes (quantized ones in the files that they
+/// are in), with a manifest that says where it came from. A folder with anything in it is not overwritten.
 pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
-    let weights_sha256 = model.weights_sha256()?;
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
+    let weights_sha256 = model.weights_sha256()?;
     copy_companions(model, folder.path())?;
     write_or_copy_weights(model, folder.path(), shard_size)?;
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
@@ -73,13 +72,14 @@ fn write_or_copy_weights(model: &ModelDir, to: &Path, shard_size: u64) -> Result
     if model.quantization().is_none() && !is_cut(model, shard_size) {
         return Ok(write_weights(to, &model.infos(), shard_size, &mut |name| Ok(model.tensor(name)?))?);
     }
-    let bytes = model.infos().iter().map(TensorInfo::bytes).sum();
-    require(to, bytes).map_err(|source| ExportError::Io { path: to.into(), source })?;
-    for name in model.weight_files() {
-        copy(&model.path, to, name)?;
+    let files = model.weight_files_with_index();
+    let mut bytes = 0;
+    for path in files.iter().map(|name| model.path.join(name)) {
+        bytes += fs::metadata(&path).map_err(|source| ExportError::Io { path, source })?.len();
     }
-    if model.weight_files().count() > 1 {
-        copy(&model.path, to, WEIGHTS_INDEX)?;
+    require(to, bytes).map_err(|source| ExportError::Io { path: to.into(), source })?;
+    for name in files {
+        copy(&model.path, to, name)?;
     }
     Ok(())
 }

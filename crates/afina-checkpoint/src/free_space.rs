@@ -20,7 +20,8 @@ pub(crate) fn require(path: &Path, bytes: u64) -> io::Result<()> {
 #[cfg(unix)]
 fn free_bytes(path: &Path) -> Option<u64> {
     let ancestors = path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let disk = ancestors.map(rustix::fs::statvfs).find_map(Result::ok)?;
+    // One that does not answer says that it has no blocks at all.
+    let disk = ancestors.map(rustix::fs::statvfs).find_map(Result::ok).filter(|disk| disk.f_blocks > 0)?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
 

@@ -239,8 +239,14 @@ fn inspect_gguf(path: &Path) -> Result<Inspection, InspectError> {
     out.license = text("general.license")?;
     if is_gguf_adapter(&gguf)? {
         out.kind = Kind::Adapter;
-        let (config, pairs) = describe_gguf_lora(&gguf).map_err(Box::new)?;
-        out.adapter = Some(AdapterInfo::new(AdapterKind::GgufLora, config, pairs.len()));
+        match describe_gguf_lora(&gguf) {
+            Ok((config, pairs)) => {
+                out.adapter = Some(AdapterInfo::new(AdapterKind::GgufLora, config, pairs.len()));
+            }
+            // Another architecture's, or on other tensors: described as far as it goes.
+            Err(AdapterFormatError::Value { .. } | AdapterFormatError::Foreign { .. }) => {}
+            Err(error) => return Err(Box::new(error).into()),
+        }
         out.template = gguf.str("tokenizer.chat_template")?.map(|text| TemplateInfo::new(text, Vec::new()));
         out.sha256 = hash(path)?;
         return Ok(out);

@@ -63,7 +63,7 @@ pub enum Origin {
         combination: Option<String>,
         adapters: Vec<MergedAdapter>,
     },
-    /// Another model folder, its weights quantized; `weights_sha256` tells the original by which it is found again.
+    /// Another model folder, its weights quantized: found again by its path, and known by its hash.
     Quantize { model: String, weights_sha256: String, scheme: String },
     /// Another model folder, exported.
     Export { model: String, weights_sha256: String },

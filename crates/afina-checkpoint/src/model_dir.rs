@@ -216,6 +216,15 @@ impl ModelDir {
         self.stored.name_of_file(tensor)
     }
 
+    /// The same, and that of the index that leads to them where there is one.
+    pub(crate) fn weight_files_with_index(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = self.weight_files().collect();
+        if files != [WEIGHTS] {
+            files.push(WEIGHTS_INDEX);
+        }
+        files
+    }
+
     /// SHA-256 of the weights file; of shards, the SHA-256 of the lines `<sha256>  <name>` that `sha256sum` would print.
     pub fn weights_sha256(&self) -> Result<String, ModelDirError> {
         let mut files = Vec::with_capacity(self.stored.files.len());

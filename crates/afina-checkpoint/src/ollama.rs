@@ -55,7 +55,7 @@ fn modelfile(model: &ModelDir, gguf: &str, template: Option<&str>, remarks: &[St
     let mut text = format!("# ollama create {} -f {MODELFILE}\n", gguf.trim_end_matches(".gguf"));
     let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a string takes all");
     for remark in remarks {
-        line(format_args!("# {}", remark.replace('\n', " ")));
+        line(format_args!("# {}", remark.replace(['\n', '\r'], " ")));
     }
     line(format_args!("FROM ./{gguf}\n"));
     if let Some(template) = template {

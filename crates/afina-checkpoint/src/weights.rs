@@ -21,13 +21,13 @@ pub trait Weights {
     /// The tokens that end an answer.
     fn eos_token_ids(&self) -> Vec<u32>;
 
-    /// In what formats its matrices are stored: `F32`, `BF16`, `Q4_K`, …
+    /// In what formats its matrices are stored: `F32`, `BF16`, `Q4_K`, `NF4`, …
     fn formats(&self) -> BTreeSet<String>;
 
     /// Of its weights in the file or files.
     fn bytes(&self) -> u64;
 
-    /// SHA-256 of the GGUF file, or as [`ModelDir::weights_sha256`] says.
+    /// SHA-256 as [`crate::GgufFile::sha256`] says, or as [`ModelDir::weights_sha256`] says.
     fn sha256(&self) -> Result<String, WeightsError>;
 }
 
@@ -63,13 +63,13 @@ impl Weights for ModelDir {
     }
 
     fn formats(&self) -> BTreeSet<String> {
-        let infos = self.tensor_names().iter().filter_map(|name| self.info(name));
-        infos.filter(|info| info.shape.len() > 1).map(|info| info.dtype.to_string()).collect()
+        let is_matrix = |name: &&String| self.info(name).is_some_and(|info| info.shape.len() > 1);
+        let matrices = self.tensor_names().iter().filter(is_matrix);
+        matrices.filter_map(|name| self.stored_as(name)).map(|(format, _)| format).collect()
     }
 
     fn bytes(&self) -> u64 {
-        let infos = self.tensor_names().iter().filter_map(|name| self.info(name));
-        infos.map(|info| info.elements().unwrap_or(0) as u64 * info.dtype.size() as u64).sum()
+        self.tensor_names().iter().filter_map(|name| self.stored_as(name)).map(|(_, bytes)| bytes).sum()
     }
 
     fn sha256(&self) -> Result<String, WeightsError> {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::export::export_gguf;
     use crate::gguf::{GgufFile, gguf_to_hf};
-    use crate::testing::{tiny_model, tiny_tokenizer};
+    use crate::testing::{store_as_gptq, tiny_model, tiny_tokenizer};
 
     /// A folder and its GGUF of a type, both open.
     fn both(dir: &Path, tied: bool, mix: Mix) -> (ModelDir, Box<dyn Weights>) {
@@ -124,6 +124,17 @@ mod tests {
             assert_eq!(made.tensor(name).unwrap(), file.tensor(name).unwrap());
         }
         assert_eq!(file.formats().into_iter().collect::<Vec<_>>(), ["Q4_0", "Q8_0"]);
+    }
+
+    #[test]
+    fn a_folder_of_quantized_weights_says_what_they_are_stored_as() {
+        let dir = tempfile::tempdir().unwrap();
+        tiny_model(dir.path(), true);
+        let whole = ModelDir::open(dir.path()).unwrap().bytes();
+        store_as_gptq(dir.path());
+        let model = ModelDir::open(dir.path()).unwrap();
+        assert_eq!(Weights::formats(&model).into_iter().collect::<Vec<_>>(), ["F32", "GPTQ 4-bit"]);
+        assert!(model.bytes() < whole / 2, "{} of {whole}", model.bytes());
     }
 
     #[test]

@@ -7,12 +7,13 @@ use afina_model::{Llama, Segments};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Rows of logits that are in memory at once, of each side: of a vocabulary of 49152, 13 MB.
+/// Rows of logits that are computed at once, of each model: of a vocabulary of 49152, 13 MB.
 const ROWS: usize = 64;
 
 /// A model beside a reference, over every token of some examples.
 ///
-/// A logit that is not a finite number makes all of them infinite, or not a number: nothing that is compared with a limit passes.
+/// A logit that is not a finite number makes differences and divergences infinite, or not a number: what is compared with a limit
+/// does not pass.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Divergence {
     /// The largest difference of any logit.

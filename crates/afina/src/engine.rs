@@ -84,8 +84,8 @@ impl LlamaEngine {
         let warning = match (config.afina.as_ref().map(|with| &with.base_sha256), &base.card.sha256) {
             (Some(trained_on), Some(loaded)) if trained_on != loaded => Some(format!(
                 "adapter `{id}` was trained on another base (sha256 {}…, loaded {}…): its answers may be worse",
-                &trained_on[..12.min(trained_on.len())],
-                &loaded[..12]
+                trained_on.get(..12).unwrap_or(trained_on),
+                loaded.get(..12).unwrap_or(loaded)
             )),
             _ => None,
         };

@@ -131,7 +131,7 @@ impl AdapterConfig {
             Some(other) => Err(AdapterError::Unsupported {
                 key: "alpha_pattern".into(),
                 expected: "one value for each module",
-                found: format!("{} and {other} for `{module}`", alphas[0]),
+                found: format!("{} and {other} for {module}", alphas[0]),
             }),
             None => Ok(()),
         }
@@ -143,8 +143,10 @@ impl AdapterConfig {
         if self.peft_type != "LORA" {
             return refuse("peft_type", "LORA", self.peft_type.clone());
         }
-        if self.r == 0 || self.rank_pattern.values().any(|r| r == 0) {
-            return refuse("r", "a rank above 0", "0".into());
+        for (key, zero) in [("r", self.r == 0), ("rank_pattern", self.rank_pattern.values().any(|r| r == 0))] {
+            if zero {
+                return refuse(key, "ranks above 0", "0".into());
+            }
         }
         if !self.lora_alpha.is_finite() || self.alpha_pattern.values().any(|alpha| !alpha.is_finite()) {
             return refuse("lora_alpha", "a finite number", self.lora_alpha.to_string());
@@ -164,7 +166,8 @@ impl AdapterConfig {
             [("rank_pattern", self.rank_pattern.unreadable()), ("alpha_pattern", self.alpha_pattern.unreadable())]
         {
             if let Some(pattern) = pattern {
-                return refuse(key, "regular expressions without look-around or back references", pattern.to_owned());
+                let expected = "regular expressions of modest size, without look-around or back references";
+                return refuse(key, expected, pattern.to_owned());
             }
         }
         Ok(())
@@ -300,6 +303,7 @@ mod tests {
             json!({"init_lora_weights": "pissa_niter_16"}),
             json!({"init_lora_weights": "olora"}),
             json!({"init_lora_weights": "loftq"}),
+            json!({"modules_to_save": ["lm_head"]}),
             json!({"r": 0}),
             json!({"r": 8}),
         ] {
@@ -322,7 +326,7 @@ mod tests {
         assert_eq!(adapter.config.rank("down_proj"), 16);
         change(dir.path(), json!({"alpha_pattern": {"down_proj": 1, ".*down_proj": 2}}));
         let error = Adapter::open(dir.path()).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("found `1 and 2 for `model.layers.0.mlp.down_proj``"), "{error}");
+        assert!(error.contains("found `1 and 2 for model.layers.0.mlp.down_proj`"), "{error}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// PEFT's weights file in an adapter folder.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-const EMBEDDINGS: &str = "model.embed_tokens";
+pub(crate) const EMBEDDINGS: &str = "model.embed_tokens";
 const HEAD: &str = "lm_head";
 
 /// Whatever PEFT saves of a LoRA adapter: on linear layers, embeddings and the head, with DoRA's magnitudes, with whole tensors.
@@ -73,6 +73,10 @@ pub enum AdapterError {
     Write(#[from] WriteError),
     #[error("adapter tensor `{name}` is not one of a LoRA adapter on a Llama model")]
     Foreign { name: String },
+    #[error("adapter tensor `{name}` is there twice, under another spelling of its name")]
+    Twice { name: String },
+    #[error("adapter_config.json names `{module}` in `modules_to_save`, and the weights hold no tensor of it")]
+    NotSaved { module: String },
     #[error("adapter on `{module}` has no `{missing}`")]
     Unpaired { module: String, missing: &'static str },
     #[error("adapter on `{module}`: expected {expected}, found {found:?}")]
@@ -101,36 +105,55 @@ impl Adapter {
         let file = SafetensorsFile::open(&dir.join(ADAPTER_WEIGHTS))?;
         let mut halves: BTreeMap<String, [Option<RawTensor>; 2]> = BTreeMap::new();
         let (mut magnitudes, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut twice = false;
         for name in file.names() {
             let foreign = || AdapterError::Foreign { name: name.clone() };
             match parse_peft_key(name).ok_or_else(foreign)? {
                 PeftKey::Lora { module, half } if parse_module_path(&module).is_some() || module == HEAD => {
-                    halves.entry(module).or_default()[usize::from(half == "lora_B")] = Some(file.read(name)?);
+                    let place = &mut halves.entry(module).or_default()[usize::from(half == "lora_B")];
+                    twice |= place.replace(file.read(name)?).is_some();
                 }
                 // ΔW = (B·A)ᵀ = Aᵀ·Bᵀ there: the halves change places.
                 PeftKey::Embedding { module, half } if module == EMBEDDINGS => {
                     let tensor = file.read(name)?.transposed().map_err(|source| AdapterError::Tensor { source })?;
-                    halves.entry(module).or_default()[usize::from(half == "lora_A")] = Some(tensor);
+                    let place = &mut halves.entry(module).or_default()[usize::from(half == "lora_A")];
+                    twice |= place.replace(tensor).is_some();
                 }
                 PeftKey::Magnitude { module } => {
-                    magnitudes.insert(module, file.read(name)?);
+                    twice |= magnitudes.insert(module, file.read(name)?).is_some();
                 }
                 PeftKey::Whole { tensor } => {
-                    whole.insert(tensor, name.clone());
+                    twice |= whole.insert(tensor, name.clone()).is_some();
                 }
                 _ => return Err(foreign()),
+            }
+            if twice {
+                return Err(AdapterError::Twice { name: name.clone() });
             }
         }
         let mut lora = Vec::with_capacity(halves.len());
         for (module, pair) in halves {
             let (a, b) = match pair {
                 [Some(a), Some(b)] => (a, b),
+                // The halves of embeddings have changed places.
+                [None, _] if module == EMBEDDINGS => {
+                    return Err(AdapterError::Unpaired { module, missing: "lora_embedding_B" });
+                }
+                [_, None] if module == EMBEDDINGS => {
+                    return Err(AdapterError::Unpaired { module, missing: "lora_embedding_A" });
+                }
                 [None, _] => return Err(AdapterError::Unpaired { module, missing: "lora_A" }),
                 [_, None] => return Err(AdapterError::Unpaired { module, missing: "lora_B" }),
             };
             config.settle(&module, a.shape.first().copied().unwrap_or(0))?;
             check_shapes(&module, config.rank(&module), &a, &b)?;
             lora.push(LoraTensors { module, a, b });
+        }
+        for module in config.modules_to_save.iter().flatten() {
+            let is_of_module = |tensor: &String| format!(".{tensor}").contains(&format!(".{module}."));
+            if !whole.keys().any(is_of_module) {
+                return Err(AdapterError::NotSaved { module: module.clone() });
+            }
         }
         if lora.is_empty() && whole.is_empty() {
             return Err(AdapterError::Empty);
@@ -151,6 +174,26 @@ impl Adapter {
     pub fn whole_tensor(&self, name: &str) -> Result<Option<RawTensor>, AdapterError> {
         let Some(key) = self.whole.get(name) else { return Ok(None) };
         Ok(Some(RawTensor { name: name.into(), ..self.file.read(key)? }))
+    }
+
+    /// Whether two whole tensors are the same, byte for byte; they are read a piece at a time.
+    pub(crate) fn has_equal(&self, one: &str, other: &str) -> Result<bool, AdapterError> {
+        const PIECE: usize = 1 << 20;
+        let (Some(one), Some(other)) = (self.whole.get(one), self.whole.get(other)) else { return Ok(false) };
+        let infos = [one, other].map(|key| self.file.info(key).expect("a key of this file"));
+        if (infos[0].dtype, &infos[0].shape) != (infos[1].dtype, &infos[1].shape) {
+            return Ok(false);
+        }
+        let length = infos[0].bytes() as usize;
+        for start in (0..length).step_by(PIECE) {
+            let mut pieces = [vec![0; PIECE.min(length - start)], vec![0; PIECE.min(length - start)]];
+            self.file.read_at(one, start, &mut pieces[0])?;
+            self.file.read_at(other, start, &mut pieces[1])?;
+            if pieces[0] != pieces[1] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn check_magnitudes(&self) -> Result<(), AdapterError> {
@@ -291,6 +334,15 @@ mod tests {
             "adapter tensor `base_model.model.score.lora_A.weight` is not one of a LoRA adapter on a Llama model"
         );
         assert_eq!(error(Vec::clear), "adapter holds no LoRA matrices");
+        assert_eq!(
+            error(|tensors| tensors.push(zeros("model.layers.0.self_attn.q_proj.lora_A.default.weight", &[4, 64]))),
+            "adapter tensor `base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight` is there twice, under \
+             another spelling of its name"
+        );
+        assert_eq!(
+            error(|tensors| tensors.push(zeros("model.embed_tokens.lora_embedding_B", &[64, 4]))),
+            "adapter on `model.embed_tokens` has no `lora_embedding_A`"
+        );
     }
 
     #[test]

@@ -3,17 +3,62 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use regex::Regex;
+use regex::{RegexSet, RegexSetBuilder};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Bytes that all expressions of a file may take when they are compiled; those of a thousand module names take one hundredth.
+const SIZE_LIMIT: usize = 4 << 20;
+
 /// Regular expressions with a value each, in the order of the file: the first that matches counts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Patterns<T>(Vec<(String, T)>);
+#[derive(Debug, Clone)]
+pub struct Patterns<T> {
+    entries: Vec<(String, T)>,
+    /// The entries' expressions; nothing where one is none here, or all of them are too large.
+    compiled: Option<RegexSet>,
+}
 
 impl<T> Default for Patterns<T> {
     fn default() -> Self {
-        Patterns(Vec::new())
+        Patterns::new(Vec::new())
+    }
+}
+
+impl<T: PartialEq> PartialEq for Patterns<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl<T> Patterns<T> {
+    fn new(entries: Vec<(String, T)>) -> Patterns<T> {
+        let compiled = compile(entries.iter().map(|(pattern, _)| pattern.as_str()));
+        Patterns { entries, compiled }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds a pattern behind the others.
+    pub fn push(&mut self, pattern: impl Into<String>, value: T) {
+        self.entries.push((pattern.into(), value));
+        *self = Patterns::new(std::mem::take(&mut self.entries));
+    }
+
+    /// Puts a value for one module before all patterns.
+    pub(crate) fn set(&mut self, module: &str, value: T) {
+        self.entries.insert(0, (format!("^{}", regex::escape(module)), value));
+        *self = Patterns::new(std::mem::take(&mut self.entries));
+    }
+
+    /// The first pattern that is none here, such as one that looks ahead; or the first, if all together are too large.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        if self.compiled.is_some() {
+            return None;
+        }
+        let mut patterns = self.entries.iter().map(|(pattern, _)| pattern.as_str());
+        patterns.clone().find(|pattern| compile([*pattern].into_iter()).is_none()).or_else(|| patterns.next())
     }
 }
 
@@ -27,41 +72,23 @@ impl<T: Copy> Patterns<T> {
 
     /// The values of all patterns that match the module.
     pub(crate) fn matching(&self, module: &str) -> impl Iterator<Item = T> {
-        let matches = move |pattern: &str| compile(pattern).is_ok_and(|regex| regex.is_match(module));
-        self.0.iter().filter(move |(pattern, _)| matches(pattern)).map(|(_, value)| *value)
-    }
-
-    /// Puts a value for one module before all patterns.
-    pub(crate) fn set(&mut self, module: &str, value: T) {
-        self.0.insert(0, (format!("^{}", regex::escape(module)), value));
+        let matches = self.compiled.as_ref().map(|compiled| compiled.matches(module));
+        matches.into_iter().flatten().map(|index| self.entries[index].1)
     }
 
     pub fn values(&self) -> impl Iterator<Item = T> {
-        self.0.iter().map(|(_, value)| *value)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Adds a pattern behind the others.
-    pub fn push(&mut self, pattern: impl Into<String>, value: T) {
-        self.0.push((pattern.into(), value));
-    }
-
-    /// The first pattern that is none here, such as one that looks ahead.
-    pub(crate) fn unreadable(&self) -> Option<&str> {
-        self.0.iter().map(|(pattern, _)| pattern.as_str()).find(|pattern| compile(pattern).is_err())
+        self.entries.iter().map(|(_, value)| *value)
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:.*\\.)?(?:{pattern})$"))
+fn compile<'a>(patterns: impl Iterator<Item = &'a str>) -> Option<RegexSet> {
+    let whole = patterns.map(|pattern| format!("^(?:.*\\.)?(?:{pattern})$"));
+    RegexSetBuilder::new(whole).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build().ok()
 }
 
 impl<T: Serialize> Serialize for Patterns<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(pattern, value)| (pattern, value)))
+        serializer.collect_map(self.entries.iter().map(|(pattern, value)| (pattern, value)))
     }
 }
 
@@ -80,7 +107,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patterns<T> {
                 while let Some(entry) = map.next_entry()? {
                     patterns.push(entry);
                 }
-                Ok(Patterns(patterns))
+                Ok(Patterns::new(patterns))
             }
 
             fn visit_unit<E>(self) -> Result<Patterns<T>, E> {
@@ -128,5 +155,20 @@ mod tests {
         let patterns: Patterns<usize> = serde_json::from_str(r#"{"q_proj": 1, "(?=x)y": 2}"#).unwrap();
         assert_eq!(patterns.unreadable(), Some("(?=x)y"));
         assert_eq!(patterns.lookup("y"), None);
+        let large: Patterns<usize> = serde_json::from_str(r#"{"q_proj": 1, "(\\w{1000}){1000}": 2}"#).unwrap();
+        assert_eq!(large.unreadable(), Some("(\\w{1000}){1000}"));
+    }
+
+    #[test]
+    fn a_pattern_for_each_module_of_a_large_model_is_read() {
+        let mut patterns = Patterns::default();
+        let modules: Vec<String> = (0..200).map(|layer| format!("model.layers.{layer}.mlp.down_proj")).collect();
+        for (rank, module) in modules.iter().enumerate() {
+            patterns.set(module, rank);
+        }
+        assert!(patterns.unreadable().is_none());
+        for (rank, module) in modules.iter().enumerate() {
+            assert_eq!(patterns.lookup(module), Some(rank));
+        }
     }
 }

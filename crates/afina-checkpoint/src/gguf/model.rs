@@ -11,7 +11,6 @@ use super::reader::{GgufError, GgufFile};
 use super::to_hf::{ToHfError, check_tensors, config_from_gguf, read_vocabulary, weights};
 use super::tokenizer_to_hf::{tokenizer_config_json, tokenizer_json};
 use crate::config::LlamaConfig;
-use crate::hash::sha256_file;
 use crate::tensor::{RawTensor, TensorInfo};
 use crate::weights::{Weights, WeightsError};
 
@@ -84,7 +83,7 @@ impl Weights for GgufModel {
 
     fn sha256(&self) -> Result<String, WeightsError> {
         let path = self.file.path();
-        Ok(sha256_file(path).map_err(|source| ToHfError::from(GgufError::Io { path: path.into(), source }))?)
+        Ok(self.file.sha256().map_err(|source| ToHfError::from(GgufError::Io { path: path.into(), source }))?)
     }
 }
 

@@ -51,6 +51,11 @@ pub(super) fn add(
     change: &Change,
     dtype: Dtype,
 ) -> Result<(RawTensor, Sums), TensorError> {
+    for tensor in [Some(&weight), trained, change.own.as_ref()].into_iter().flatten() {
+        if !tensor.dtype.is_float() {
+            return Err(TensorError::NotFloat { name: tensor.name.clone(), dtype: tensor.dtype });
+        }
+    }
     let columns = weight.shape.last().copied().unwrap_or(1).max(1);
     let rows = (PIECE / columns).max(1);
     let RawTensor { name, dtype: before, shape, bytes } = weight;
@@ -187,7 +192,7 @@ impl Sums {
     }
 }
 
-/// Nothing of nothing is nothing.
+/// Nothing of nothing is nothing; and what is beside no change at all is told as nothing, too: the change is.
 fn ratio(of: f64, to: f64) -> f64 {
-    if of == 0.0 { 0.0 } else { of / to }
+    if of == 0.0 || to == 0.0 { 0.0 } else { of / to }
 }

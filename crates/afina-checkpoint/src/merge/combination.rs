@@ -6,7 +6,7 @@
 
 use super::MergeError;
 use super::add::Term;
-use crate::adapter::LoraTensors;
+use crate::adapter::{EMBEDDINGS, LoraTensors};
 use crate::tensor::RawTensor;
 
 /// How adapters are combined, by the names of PEFT's `combination_type`.
@@ -60,8 +60,9 @@ impl Combination {
                 let mut piece = values([&of.lora.a, &of.lora.b][matrix])?;
                 self.sparsify(&mut piece, of, half);
                 let root = (of.weight * of.scaling).abs().sqrt() as f32;
-                // The sign goes to one half only, or it would cancel.
-                let negative = matrix == 0 && of.weight * of.scaling < 0.0;
+                // The sign goes to one half only, or it would cancel: PEFT's A, which is our B of embeddings.
+                let signed = usize::from(of.lora.module == EMBEDDINGS);
+                let negative = matrix == signed && of.weight * of.scaling < 0.0;
                 pieces.push((if negative { -root } else { root }, piece));
             }
             halves.push(self.mixed(&pieces));

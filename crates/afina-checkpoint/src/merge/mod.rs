@@ -17,6 +17,7 @@ use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterConfig, AdapterError, temp
 use crate::atomic::{AtomicDir, write_file};
 use crate::card::{Card, CardKind, file_name, repo_of, run_of, write_card};
 use crate::hash::sha256_file;
+use crate::inspect::chat_template;
 use crate::manifest::{Manifest, MergedAdapter, Origin};
 use crate::model_dir::{ModelDir, ModelDirError};
 use crate::safetensors::WriteError;
@@ -99,10 +100,12 @@ pub enum MergeError {
     Original { name: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("adapters on `{module}` have ranks {} and {}: only `cat` combines different ranks", ranks[0], ranks[1])]
     Ranks { module: String, ranks: [usize; 2] },
-    #[error("the adapter `{}` has {what}: it can only be merged alone and with weight 1", path.display())]
+    #[error("the adapter `{}` has {what}: it can only be merged alone, by `cat` and with weight 1", path.display())]
     NotCombined { path: PathBuf, what: &'static str },
-    #[error("adapters with chat templates of their own cannot be combined: `{}` and `{}`", one.display(), other.display())]
+    #[error("adapters trained with different chat templates cannot be combined: `{}` and `{}`", one.display(), other.display())]
     Templates { one: PathBuf, other: PathBuf },
+    #[error("failed to read `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
     #[error("factors on a tied head with `ensure_weight_tying` are not supported")]
     TiedFactors,
     #[error("failed to merge into `{name}`")]
@@ -144,7 +147,8 @@ pub fn merge(
     let onto = options.original.unwrap_or(base);
 
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
-    let changes = companions::Changes { untied, dtype: options.dtype };
+    let of_original = |original: &ModelDir| original.info("model.embed_tokens.weight").map(|info| info.dtype);
+    let changes = companions::Changes { untied, dtype: options.dtype.or(options.original.and_then(of_original)) };
     companions::write(base, folder.path(), &changes, template.as_deref())?;
 
     let dtype_of = |name: &str| {
@@ -181,10 +185,13 @@ pub fn merge(
 
     let mut merged_adapters = Vec::with_capacity(adapters.len());
     for (adapter, (path, weight)) in adapters.iter().zip(options.adapters) {
-        let sha256 = sha256_file(&adapter.path.join(ADAPTER_WEIGHTS)).map_err(io_error)?;
+        let weights = adapter.path.join(ADAPTER_WEIGHTS);
+        let sha256 = sha256_file(&weights).map_err(|source| MergeError::Read { path: weights, source })?;
         merged_adapters.push(MergedAdapter { path: path.display().to_string(), sha256, weight: *weight });
     }
-    let matches: Option<Vec<bool>> = adapters.iter().map(|adapter| trained_on(&adapter.config, &base_sha256)).collect();
+    let said: Vec<Option<bool>> = adapters.iter().map(|adapter| trained_on(&adapter.config, &base_sha256)).collect();
+    // One that says another base is enough; one that says nothing leaves it open.
+    let matches = [Some(false), None].into_iter().find(|answer| said.contains(answer)).unwrap_or(Some(true));
     let report = report(&infos, &measured, options.original.is_some(), untied, matches);
     let license = base.origin().ok().flatten().and_then(|manifest| manifest.license);
     let mut made_of = vec![(format!("base `{}`", file_name(&base.path)), base_sha256.clone())];
@@ -206,7 +213,8 @@ pub fn merge(
         base: base.path.display().to_string(),
         base_sha256,
         onto: options.original.map(|original| original.path.display().to_string()),
-        combination: (adapters.len() > 1).then(|| format!("{:?}", options.combination)),
+        combination: (adapters.len() > 1 || options.combination != Combination::Cat)
+            .then(|| format!("{:?}", options.combination)),
         adapters: merged_adapters,
     };
     Ok(Merged { report, folder, to: to.into(), license, origin })
@@ -262,7 +270,7 @@ fn open_all(options: &MergeOptions) -> Result<Vec<Adapter>, MergeError> {
     let mut adapters = Vec::with_capacity(options.adapters.len());
     for (path, weight) in options.adapters {
         let adapter = Adapter::open(path)?;
-        let alone = options.adapters.len() == 1 && *weight == 1.0;
+        let alone = options.adapters.len() == 1 && *weight == 1.0 && options.combination == Combination::Cat;
         let what = match (adapter.config.use_dora, adapter.whole_tensors().next().is_some()) {
             (true, _) => "DoRA's magnitudes",
             (_, true) => "whole tensors (`modules_to_save`)",
@@ -276,20 +284,24 @@ fn open_all(options: &MergeOptions) -> Result<Vec<Adapter>, MergeError> {
     Ok(adapters)
 }
 
-/// The one chat template that the adapters were trained with, if it is not the base's.
+/// The chat template that the adapters were trained with, if it is not the base's; it must be the same for all.
 fn template(base: &ModelDir, adapters: &[Adapter]) -> Result<Option<PathBuf>, MergeError> {
-    let mut found: Option<PathBuf> = None;
+    let mut first: Option<(Option<PathBuf>, Option<String>)> = None;
     for adapter in adapters {
-        let Some(own) = template_of(&base.path, &adapter.path, &adapter.config)? else { continue };
-        let read = |path: &Path| std::fs::read(path).map_err(|source| MergeError::Io { path: path.into(), source });
-        match &found {
-            Some(one) if read(one)? != read(&own)? => {
-                return Err(MergeError::Templates { one: one.clone(), other: own });
+        let own = template_of(&base.path, &adapter.path, &adapter.config)?;
+        let folder = if own.is_some() { &adapter.path } else { &base.path };
+        let text = chat_template(folder)
+            .map_err(|source| AdapterError::ReadTemplate { path: folder.clone(), source: Box::new(source) })?;
+        match &first {
+            Some((of_first, other)) if *other != text => {
+                let place = |own: &Option<PathBuf>| own.clone().unwrap_or_else(|| base.path.clone());
+                return Err(MergeError::Templates { one: place(of_first), other: place(&own) });
             }
-            _ => found = Some(own),
+            Some(_) => {}
+            None => first = Some((own, text)),
         }
     }
-    Ok(found)
+    Ok(first.and_then(|(own, _)| own))
 }
 
 fn report(
@@ -297,7 +309,7 @@ fn report(
     measured: &BTreeMap<&str, Sums>,
     original: bool,
     untied: bool,
-    matches: Option<Vec<bool>>,
+    base_matches: Option<bool>,
 ) -> MergeReport {
     let layers: Vec<MergedTensor> = infos
         .iter()
@@ -315,7 +327,7 @@ fn report(
     MergeReport {
         merged: layers.len(),
         tensors: infos.len(),
-        base_matches: matches.map(|matches| matches.iter().all(|matches| *matches)),
+        base_matches,
         untied,
         relative_change: all.relative_change(),
         relative_rounding: all.relative_rounding(),

@@ -7,7 +7,7 @@ use super::combination::{Combination, Factors};
 use super::{MergeError, MergeOptions};
 use crate::adapter::{Adapter, AdapterError};
 use crate::model_dir::ModelDir;
-use crate::tensor::RawTensor;
+use crate::tensor::{RawTensor, TensorError};
 
 const EMBEDDINGS: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
@@ -58,6 +58,10 @@ pub(super) fn targets(base: &ModelDir, options: &MergeOptions, adapters: &[Adapt
             places.push(Place { adapter: index, place, weight: *weight });
         }
         for (name, info) in adapter.whole_tensors() {
+            if !info.dtype.is_float() {
+                let source = TensorError::NotFloat { name: info.name.clone(), dtype: info.dtype };
+                return Err(MergeError::Tensor { name: name.to_owned(), source });
+            }
             let name = if name == HEAD && tied && !untied { EMBEDDINGS } else { name };
             whole.insert(name.to_owned(), info.shape.clone());
         }
@@ -108,10 +112,10 @@ fn splits_head(adapters: &[Adapter]) -> Result<bool, MergeError> {
         if factors && adapter.config.ensure_weight_tying {
             return Err(MergeError::TiedFactors);
         }
-        let whole = [adapter.whole_tensor(EMBEDDINGS)?, adapter.whole_tensor(HEAD)?];
-        let apart = match &whole {
-            [None, None] => false,
-            [Some(embeddings), Some(head)] => (embeddings.dtype, &embeddings.bytes) != (head.dtype, &head.bytes),
+        let has = |name: &str| adapter.whole_tensors().any(|(own, _)| own == name);
+        let apart = match (has(EMBEDDINGS), has(HEAD)) {
+            (false, false) => false,
+            (true, true) => !adapter.has_equal(EMBEDDINGS, HEAD)?,
             _ => !adapter.config.ensure_weight_tying,
         };
         splits |= factors || apart;

@@ -150,6 +150,48 @@ fn what_cannot_be_combined_is_refused() {
 }
 
 #[test]
+fn adapters_of_different_templates_are_not_combined() {
+    let place = Place::new();
+    tiny_tokenizer(&place.path("base"), 320);
+    tiny_adapter(&place.path("other"));
+    let adapters = [(place.path("adapter"), 0.5), (place.path("other"), 0.5)];
+    let merge = |to: &str| merge_with(&place.path("base"), &options(&adapters, Combination::Cat), &place.path(to));
+    merge("both").unwrap();
+    write_file(&place.path("other").join(CHAT_TEMPLATE), b"{{ tools }}").unwrap();
+    assert!(matches!(merge("none"), Err(MergeError::Templates { .. })));
+    write_file(&place.path("other").join(CHAT_TEMPLATE), b"{{ messages }}").unwrap();
+    merge("same").unwrap(); // the base's own text
+}
+
+#[test]
+fn a_method_on_one_adapter_is_in_the_receipt_and_not_for_dora() {
+    let place = Place::new();
+    let adapters = [(place.path("adapter"), 1.0)];
+    let pruned = options(&adapters, Combination::MagnitudePrune { density: 0.5 });
+    merge_with(&place.path("base"), &pruned, &place.path("pruned")).unwrap();
+    let receipt = place.json("pruned/merge_receipt.json");
+    assert_eq!(receipt["origin"]["combination"], json!("MagnitudePrune { density: 0.5 }"));
+    let dora = [(golden("dora"), 1.0)];
+    let options = MergeOptions { adapters: &dora, ..pruned };
+    let tied = Path::new(FIXTURES).join("tiny_llama/tied");
+    assert!(matches!(merge_with(&tied, &options, &place.path("none")), Err(MergeError::NotCombined { .. })));
+}
+
+#[test]
+fn whole_tensors_of_whole_numbers_are_refused_by_name() {
+    let place = Place::new();
+    let weights = place.path("adapter").join(ADAPTER_WEIGHTS);
+    let file = SafetensorsFile::open(&weights).unwrap();
+    let mut tensors: Vec<RawTensor> = file.names().iter().map(|name| file.read(name).unwrap()).collect();
+    let name = "base_model.model.model.norm.weight".to_owned();
+    tensors.push(RawTensor { name, dtype: Dtype::I64, shape: vec![64], bytes: vec![1; 64 * 8] });
+    write_tensors(&weights, &tensors).unwrap();
+    let error = place.merge().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("expected a float dtype, found `I64`"), "{source}");
+}
+
+#[test]
 fn merged_is_base_plus_scaled_product_and_the_rest_is_untouched() {
     let mut place = Place::new();
     write_file(&place.path("base/tokenizer.json"), b"{}").unwrap();

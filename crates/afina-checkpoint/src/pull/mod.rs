@@ -16,7 +16,7 @@ use crate::export::copy;
 use crate::gguf::{GgufError, GgufFile, ToHfError, file_type, gguf_to_hf};
 use crate::hash::sha256_file;
 use crate::manifest::{FileDigest, ManifestError, NamedDigest, Origin};
-use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS_INDEX};
+use crate::model_dir::{ModelDir, ModelDirError};
 pub use hub::{HubError, HubSettings, Token};
 use hub::{is_repo_id, pull_hub, repo_id_of_page};
 use known::PipPackage;
@@ -285,10 +285,7 @@ fn pull_folder(path: &Path, request: &PullRequest, progress: &mut dyn FnMut(Pull
     for name in model.companion_files().map_err(folder_error)? {
         copy(path, folder.path(), &name).map_err(folder_error)?; // its card, too: it is the same model
     }
-    let mut weights: Vec<&str> = model.weight_files().collect();
-    if weights.len() > 1 {
-        weights.push(WEIGHTS_INDEX);
-    }
+    let weights = model.weight_files_with_index();
     let total = weights.len();
     for (index, name) in weights.into_iter().enumerate() {
         copy(path, folder.path(), name).map_err(folder_error)?;

@@ -17,6 +17,7 @@ use super::{QUANTIZATION_CONFIG, Quantization};
 use crate::atomic::{AtomicDir, write_file};
 use crate::card::{Card, CardKind, file_name, repo_of, write_card};
 use crate::export::copy_plain_companions;
+use crate::free_space::require;
 use crate::manifest::{Manifest, Origin};
 use crate::model_dir::{ModelDir, ModelDirError, WEIGHTS};
 use crate::names::parse_module_path;
@@ -90,13 +91,17 @@ pub fn quantize_nf4(
         return Err(Nf4Error::Requantize { path: model.path.clone(), quantization });
     }
     let io_error = |source| Nf4Error::Io { path: to.into(), source };
-    let weights_sha256 = model.weights_sha256()?;
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
+    let weights_sha256 = model.weights_sha256()?;
     copy_plain_companions(model, folder.path())?;
     write_config(model, folder.path(), double_quant).map_err(io_error)?;
 
     let names = model.tensor_names();
     let linear = names.iter().filter(|name| is_linear(name)).count();
+    // Without the scales: the disk is looked at before the first of two passes.
+    let least =
+        model.infos().iter().map(|info| if is_linear(&info.name) { info.bytes() / 8 } else { info.bytes() }).sum();
+    require(folder.path(), least).map_err(io_error)?;
     let total = names.len() + if double_quant { linear } else { 0 };
     let (mut done, mut nested) = (0, HashMap::new());
     if double_quant {

@@ -11,7 +11,7 @@ pub struct Export {
     /// A Hugging Face model folder; of an adapter for another program its base, where config.json or the GGUF is enough
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
-    /// An adapter: a folder of PEFT or MLX, or a GGUF file of llama.cpp; for hf and gguf one of PEFT, to merge
+    /// An adapter: a folder of PEFT or MLX, or a GGUF file of llama.cpp; for hf, gguf and ollama one of PEFT, to merge
     #[arg(long, value_name = "PATH")]
     pub adapter: Option<PathBuf>,
     /// peft, mlx, gguf-lora: the adapter for PEFT, mlx-lm or llama.cpp; hf: a Hugging Face folder; gguf: one file for
@@ -30,7 +30,8 @@ pub struct Export {
 
 #[derive(Debug, Args)]
 pub struct ShardArgs {
-    /// Most bytes of weights in a file of a Hugging Face folder, in kB, MB or GB: more go into several, with an index
+    /// Most bytes of weights in a file of a Hugging Face folder, in kB, MB or GB: more go into several, with an index; quantized
+    /// weights stay in the files that they are in
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = shard_size)]
     pub shard_size: u64,
 }

@@ -1,6 +1,6 @@
 //! Flags of `afina merge`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
@@ -66,7 +66,8 @@ impl FromStr for WeightedAdapter {
 
     fn from_str(text: &str) -> Result<WeightedAdapter, String> {
         let (path, weight) = match text.rsplit_once('=') {
-            Some((path, weight)) if !weight.contains('/') => (path, weight),
+            // A folder may be called `r=8`.
+            Some((path, weight)) if !weight.contains('/') && !Path::new(text).is_dir() => (path, weight),
             _ => (text, "1"),
         };
         match weight.parse() {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use afina_checkpoint::{
-    AdapterKind, AtomicDir, Fallback, GgufReport, MergeReport, Mix, ModelDir, SHARD_SIZE, export_gguf, export_hf,
+    AdapterKind, AtomicDir, Fallback, Format, GgufReport, MergeReport, Mix, ModelDir, SHARD_SIZE, export_gguf,
+    export_hf, file_behind,
 };
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -23,6 +24,12 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
     let Some(model) = &args.model else {
         return Err(Usage::error("an export of a model needs the model", "give it with --model DIR"));
     };
+    if args.kind == ExportKind::Hf && args.mix.is_some() {
+        return Err(Usage::error("only a GGUF has a --type", "leave it out, or write one with --as gguf"));
+    }
+    if args.kind != ExportKind::Hf {
+        warn_of_requantizing(model, args.mix.unwrap_or(Mix::Q8_0), output)?;
+    }
     match (args.kind, args.adapter.as_deref()) {
         (ExportKind::Hf, None) => {
             export_hf(&open(model)?, &args.to, args.shards.shard_size)
@@ -35,9 +42,15 @@ pub fn run(args: &Export, output: &Output) -> Result<u8> {
         (_, Some(adapter)) => {
             // Merged aside, in a folder beside the target, so that one disk holds both; it goes when that is there, and where
             // the program is killed, with the next write to the same target.
-            let aside = AtomicDir::create(&args.to)
-                .with_context(|| format!("failed to make a folder beside `{}`", args.to.display()))?;
-            let merged = aside.path().join("merged");
+            // What is in the way is told before hours of work.
+            let aside = match args.kind {
+                ExportKind::Ollama => AtomicDir::create_new(&args.to),
+                _ => file_behind(&args.to).and_then(|_| AtomicDir::create(&args.to)),
+            };
+            let aside = aside.with_context(|| format!("failed to make a folder beside `{}`", args.to.display()))?;
+            // The folder's name becomes the model's in the GGUF.
+            let name = if args.kind == ExportKind::Ollama { args.to.file_name() } else { args.to.file_stem() };
+            let merged = aside.path().join(name.unwrap_or("merged".as_ref()));
             let merge = merge::merge(model, adapter, &merged, SHARD_SIZE, output)?;
             return told(&args.to, &quantized(&merged, args, true, output)?, Some(&merge), output);
         }
@@ -56,6 +69,18 @@ pub fn gguf(model: &Path, to: &Path, mix: Mix, measure: bool, output: &Output) -
     });
     bar.finish_and_clear();
     result.with_context(|| format!("failed to export to `{}`", to.display()))
+}
+
+/// A base that is quantized keeps the errors of that, and gets others.
+fn warn_of_requantizing(model: &Path, mix: Mix, output: &Output) -> Result<()> {
+    let few_bits = !matches!(mix.format(), Format::F32 | Format::F16 | Format::BF16);
+    if let Some(quantization) = open(model)?.quantization().filter(|_| few_bits) {
+        let model = model.display();
+        output.warn(&format!(
+            "`{model}` is quantized already ({quantization}), and {mix} adds its errors to those; --type F16 adds almost none"
+        ));
+    }
+    Ok(())
 }
 
 /// A GGUF file, or Ollama's folder with one.

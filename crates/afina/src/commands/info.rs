@@ -90,7 +90,7 @@ fn text(inspection: &Inspection) -> Result<String> {
             let hash = adapter
                 .base_sha256
                 .as_deref()
-                .map(|hash| format!(" (weights sha256 {}…)", &hash[..12.min(hash.len())]));
+                .map(|hash| format!(" (weights sha256 {}…)", hash.get(..12).unwrap_or(hash)));
             line("base", format!("{base}{}", hash.unwrap_or_default()))?;
         }
     }

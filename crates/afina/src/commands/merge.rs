@@ -115,6 +115,12 @@ fn combination(args: &Merge) -> Result<Combination> {
         let message = format!("--density: expected a share above 0 and up to 1, found {density}");
         return Err(Usage::error(message, "0.5 keeps half of each factor's values"));
     }
+    if args.density.is_some() && matches!(args.method, MergeMethod::Cat | MergeMethod::Linear) {
+        return Err(Usage::error(
+            "--density is for ties, dare_linear, dare_ties and magnitude_prune",
+            "choose one with --method",
+        ));
+    }
     let majority_sign = match args.majority_sign {
         Sign::Total => MajoritySign::Total,
         Sign::Frequency => MajoritySign::Frequency,
@@ -147,7 +153,11 @@ fn original(args: &Merge, base: &ModelDir) -> Result<Option<ModelDir>> {
         let message = format!("`{}` does not say what it was quantized from", args.base.display());
         return Err(Usage::error(message, hint));
     };
-    let model = open(Path::new(&model))?;
+    let model = ModelDir::open(Path::new(&model)).map_err(|error| {
+        let message =
+            format!("`{}` was quantized from `{model}`, which cannot be opened: {error}", args.base.display());
+        Usage::error(message, hint)
+    })?;
     if model.weights_sha256()? != weights_sha256 {
         let message = format!(
             "`{}` is not what `{}` was quantized from: its weights have changed",
