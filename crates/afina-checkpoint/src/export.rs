@@ -53,7 +53,7 @@ pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), Exp
     write_or_copy_weights(model, folder.path(), shard_size)?;
     let license = model.origin().ok().flatten().and_then(|manifest| manifest.license);
     let card = Card {
-        name: &name_of(to),
+        name: &file_name(to),
         license: license.as_deref(),
         base: Some(&model.path),
         repo: repo_of(&model.path),
@@ -62,7 +62,7 @@ pub fn export_hf(model: &ModelDir, to: &Path, shard_size: u64) -> Result<(), Exp
     };
     write_card(folder.path(), &card).map_err(io_error)?;
     let origin = Origin::Export { model: model.path.display().to_string(), weights_sha256 };
-    Manifest::write(folder.path(), name_of(to), license, origin).map_err(io_error)?;
+    Manifest::write(folder.path(), file_name(to), license, origin).map_err(io_error)?;
     folder.commit().map_err(io_error)
 }
 
@@ -93,7 +93,7 @@ pub fn export_peft(adapter_dir: &Path, to: &Path) -> Result<(), ExportError> {
     if adapter_dir.join(CHAT_TEMPLATE).is_file() {
         copy(adapter_dir, folder.path(), CHAT_TEMPLATE)?;
     }
-    write_card(folder.path(), &adapter_card(adapter_dir, &config, &name_of(to)).map_err(io_error)?)
+    write_card(folder.path(), &adapter_card(adapter_dir, &config, &file_name(to)).map_err(io_error)?)
         .map_err(io_error)?;
     folder.commit().map_err(io_error)
 }
@@ -285,10 +285,6 @@ fn copy_as(from: &Path, to: &Path, name: &str, new_name: &str) -> Result<(), Mod
     let target = to.join(new_name);
     let copied = fs::copy(from.join(name), &target).and_then(|_| File::open(&target)?.sync_all());
     copied.map_err(|source| ModelDirError::Copy { path: from.join(name), source })
-}
-
-pub(crate) fn name_of(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::path::Path;
 use afina_quant::mix::Mix;
 
 use crate::atomic::{AtomicDir, write_file};
-use crate::card::license_of;
-use crate::export::{ExportError, export_gguf, name_of};
+use crate::card::{file_name, license_of};
+use crate::export::{ExportError, export_gguf};
 use crate::gguf::{GgufReport, Vocabulary, vocabulary_from_hf};
 use crate::model_dir::ModelDir;
 
@@ -43,7 +43,7 @@ pub fn export_ollama(
 ) -> Result<GgufReport, ExportError> {
     let io_error = |source| ExportError::Io { path: to.into(), source };
     let folder = AtomicDir::create_new(to).map_err(io_error)?;
-    let gguf = format!("{}.gguf", name_of(to));
+    let gguf = format!("{}.gguf", file_name(to));
     let text = modelfile(model, &gguf, template, remarks)?;
     let report = export_gguf(model, &folder.path().join(&gguf), mix, false, progress)?;
     write_file(&folder.path().join(MODELFILE), text.as_bytes()).map_err(io_error)?;

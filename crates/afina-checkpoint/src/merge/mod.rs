@@ -253,8 +253,7 @@ impl Merged {
         let mut json = serde_json::to_vec_pretty(&receipt).map_err(|error| io_error(error.into()))?;
         json.push(b'\n');
         write_file(&folder.path().join(MERGE_RECEIPT), &json).map_err(io_error)?;
-        let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let manifest = Manifest::write(folder.path(), name, license, origin).map_err(io_error)?;
+        let manifest = Manifest::write(folder.path(), file_name(&to), license, origin).map_err(io_error)?;
         report.weights_sha256 = manifest.weights_sha256();
         folder.commit().map_err(io_error)?;
         Ok(report)

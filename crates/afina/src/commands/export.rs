@@ -134,6 +134,6 @@ pub fn facts(to: &Path, report: &GgufReport, tensors: bool) -> Result<serde_json
     Ok(facts)
 }
 
-fn open(model: &Path) -> Result<ModelDir> {
+pub fn open(model: &Path) -> Result<ModelDir> {
     ModelDir::open(model).with_context(|| format!("failed to open the model `{}`", model.display()))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use afina_checkpoint::{
-    Format, GgufFile, GgufReport, Mix, ModelDir, Nf4Error, Nf4Report, QuantizeError, quantize_gguf, quantize_nf4,
+    Format, GgufFile, GgufReport, Mix, Nf4Error, Nf4Report, QuantizeError, quantize_gguf, quantize_nf4,
 };
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -57,7 +57,7 @@ fn file(args: &Quantize, mix: Mix, output: &Output) -> Result<GgufReport> {
 
 /// A folder whose weights are quantized loses more, in any format of few bits.
 fn refuse_requantizing(args: &Quantize, mix: Mix) -> Result<()> {
-    let model = open(&args.model)?;
+    let model = export::open(&args.model)?;
     let few_bits = !matches!(mix.format(), Format::F32 | Format::F16 | Format::BF16);
     match model.quantization() {
         Some(quantization) if few_bits && !args.allow_requantize => {
@@ -75,7 +75,7 @@ fn nf4(args: &Quantize, output: &Output) -> Result<u8> {
         let hint = format!("make one of the file first: `afina pull {source}`");
         return Err(Usage::error(format!("`{source}` is a file, and NF4 is made of a Hugging Face folder"), hint));
     }
-    let model = open(&args.model)?;
+    let model = export::open(&args.model)?;
     let bar = output.progress(1, "writing {bar:30} {pos}/{len} tensors");
     let (double_quant, requantize) = (!args.no_double_quant, args.allow_requantize);
     let result = quantize_nf4(&model, &args.to, double_quant, requantize, args.report, &mut |done, total| {
@@ -110,10 +110,6 @@ fn summary(to: &Path, report: &Nf4Report) -> String {
     let scales = if report.double_quant { " with double quantization" } else { "" };
     let kept = report.tensors.iter().filter(|tensor| tensor.format != "NF4").count();
     format!("{}\n  NF4{scales}: {megabytes:.1} MB, {bits:.2} bits a weight; {kept} tensors as they were", to.display())
-}
-
-fn open(model: &Path) -> Result<ModelDir> {
-    ModelDir::open(model).with_context(|| format!("failed to open the model `{}`", model.display()))
 }
 
 /// What the report tells of a tensor.
